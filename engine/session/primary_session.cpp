@@ -1,0 +1,607 @@
+#include "engine/session/primary_session.hpp"
+
+#include <immintrin.h>
+#include <sys/socket.h>
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+
+#include "base/big_endian.hpp"
+#include "engine/checkpoint/digest.hpp"
+#include "qmp/commands.hpp"
+
+namespace tandem::session {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+using std::chrono::system_clock;
+
+constexpr auto setup_limit = 30s;
+constexpr auto synchronisation_poll = 100ms;
+constexpr auto run_alone_limit = 10s;
+constexpr auto farewell_limit = 1s;
+
+// The reader spins this long for the next bytes of a checkpoint before it sleeps: a wake-up costs more
+// than the wait, and the VM is paused meanwhile.
+constexpr auto spin_limit = 100us;
+// Other work of this thread gets its turn at least this often while a large checkpoint comes in.
+constexpr auto turn_limit = 5ms;
+constexpr std::size_t receive_piece = 1u << 20;
+constexpr std::size_t ship_piece = 512u << 10;
+
+constexpr const char* stream_name = "tnd-migration";
+
+/// Two in flight and one coming in (R5).
+constexpr std::size_t buffers_max = 3;
+
+/// Notes where one call of the parser stopped, and counts.
+struct RelaySink final : colo::Sink {
+  void on_message(colo::Message message) override { last = message; }
+  void on_page(std::string_view, std::uint64_t, std::span<const std::byte>) override { ++pages; }
+  void on_zero_page(std::string_view, std::uint64_t, std::byte) override { ++pages; }
+  void on_checkpoint_end() override { ended = true; }
+
+  std::optional<colo::Message> last;
+  std::uint64_t pages = 0;
+  bool ended = false;
+};
+
+double milliseconds(system_clock::duration d) {
+  return std::chrono::duration<double, std::milli>(d).count();
+}
+
+}  // namespace
+
+PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings settings, Lanes lanes,
+                               VmControl vm, arbiter::Arbiter& arbiter, Observer observer)
+    : executor_(executor),
+      settings_(std::move(settings)),
+      bulk_(std::move(lanes.bulk)),
+      packet_(executor, std::move(lanes.packet), wire::LaneKind::packet),
+      control_(executor, std::move(lanes.control), wire::LaneKind::control),
+      vm_(std::move(vm)),
+      arbiter_(arbiter),
+      observer_(std::move(observer)),
+      machine_({.generation = settings_.generation}),
+      // Where both hosts live and only the link is gone, the primary should be the first to notice: a VM
+      // that stays where it is loses no work.
+      detector_(settings_.heartbeat_timeout * 3 / 4, settings_.heartbeat / 2),
+      nursery_(executor),
+      changed_(executor),
+      stream_(executor),
+      receiving_(nullptr, {}),
+      last_heard_(system_clock::now()),
+      step_time_(steady_clock::now()) {}
+
+Task<FinishPrimary> PrimarySession::run(std::string setup) {
+  nursery_.spawn(control_.write_loop());
+  nursery_.spawn(packet_.write_loop());
+  nursery_.spawn(read_control());
+  nursery_.spawn(read_packets());
+  nursery_.spawn(beat());
+  nursery_.spawn(ship_checkpoints());
+  nursery_.spawn(start(std::move(setup)));
+  while (!finished_ || opening_) co_await changed_.wait();
+
+  // What was told to the peer last still has to reach it.
+  control_.finish();
+  packet_.finish();
+  bulk_->close();
+  close_stream();
+  for (const auto& channel : channels_) channel->close();
+  changed_.notify();
+  asio::steady_timer farewell(executor_, farewell_limit);
+  farewell.async_wait([this](boost::system::error_code ec) {
+    if (ec) return;
+    control_.close();
+    packet_.close();
+  });
+  co_await nursery_.wait_for_all();
+  farewell.cancel();
+  co_await asio::post(executor_, asio::use_awaitable);  // lets the cancelled handler run before we go
+  co_return *finished_;
+}
+
+Task<void> PrimarySession::start(std::string setup) {
+  const auto started = co_await start_migration(std::move(setup));
+  if (!started && !finished_) dispatch(VmStreamEnded{started.error()});
+}
+
+Task<Result<void>> PrimarySession::start_migration(std::string setup) {
+  auto buffers =
+      checkpoint::BufferPool::create(buffers_max, static_cast<std::size_t>(settings_.checkpoint_bytes_max));
+  if (!buffers) co_return buffers.error();
+  buffers_ = std::move(*buffers);
+
+  const auto posted = control_.post(wire::FrameType::setup, 0, setup);
+  if (!posted) co_return posted.error();
+  const auto deadline = steady_clock::now() + setup_limit;
+  while (!setup_done_ && machine_.phase() == PrimaryMachine::Phase::synchronising) {
+    if (steady_clock::now() > deadline) {
+      co_return Error{Errc::timed_out, settings_.peer + " did not make the secondary VM ready"};
+    }
+    co_await wait_for(2ms);
+  }
+  if (!setup_done_) co_return Result<void>();  // the pair has ended meanwhile
+
+  for (const auto& netdev : vm_.netdevs) {
+    auto channel =
+        co_await NetChannel::attach(*vm_.qmp, netdev, NetChannel::Side::primary, settings_.gate);
+    if (!channel) co_return channel.error();
+    channels_.push_back(*channel);
+    nursery_.spawn((*channel)->pump(
+        [this](const Error& error) { observer_.event("refused", error.message, {}); },
+        [this] { perform(TriggerCheckpoint{}); }));
+  }
+
+  auto& qmp = *vm_.qmp;
+  std::vector<std::pair<std::string, bool>> capabilities;
+  for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, true);
+  auto done = co_await qmp::set_capabilities(qmp, capabilities);
+  if (!done) co_return done.error();
+  qmp::MigrationParameters parameters;
+  parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(settings_.checkpoint_period.count());
+  parameters.max_bandwidth = 100'000'000'000;
+  done = co_await qmp::set_parameters(qmp, parameters);
+  if (!done) co_return done.error();
+  const auto socket = co_await give_socket(qmp, stream_name);
+  if (!socket) co_return socket.error();
+  stream_.assign(*socket);
+  nursery_.spawn(read_stream());
+  done = co_await qmp::migrate(qmp, std::string("fd:") + stream_name);
+  if (!done) co_return done.error();
+  nursery_.spawn(watch_synchronisation());
+  co_return Result<void>();
+}
+
+Task<void> PrimarySession::watch_synchronisation() {
+  while (machine_.phase() == PrimaryMachine::Phase::synchronising) {
+    co_await wait_for(synchronisation_poll);
+    const auto status = co_await qmp::query_migrate(*vm_.qmp);
+    if (!status || machine_.phase() != PrimaryMachine::Phase::synchronising) co_return;
+    if (status->status == "failed") {
+      dispatch(VmStreamEnded{{Errc::refused, "QEMU's migration failed: " + status->description}});
+    } else if (status->status == "completed") {
+      dispatch(VmStreamEnded{{Errc::refused,
+                              "QEMU's migration completed without entering COLO: COLO is broken in this "
+                              "QEMU (" +
+                                  to_string(vm_.qmp->version()) + ")"}});
+    }
+  }
+}
+
+Task<Result<void>> PrimarySession::wait_until_protected() {
+  while (!finished_ && machine_.phase() == PrimaryMachine::Phase::synchronising) {
+    co_await changed_.wait();
+  }
+  if (ready_answered_) co_return Result<void>();
+  while (!finished_) co_await changed_.wait();
+  co_return not_protected_.value_or(finished_->reason);
+}
+
+void PrimarySession::unprotect() { dispatch(Unprotect{}); }
+void PrimarySession::switch_over() { dispatch(SwitchOver{}); }
+void PrimarySession::vm_lost(Error error) { dispatch(VmLost{std::move(error)}); }
+void PrimarySession::vm_shut_down() { dispatch(VmShutdown{}); }
+
+SessionCounters PrimarySession::counters() const {
+  auto counters = counters_;
+  counters.wire_bytes += packet_.bytes() + control_.bytes();
+  return counters;
+}
+
+// ---- the primary VM's stream
+
+Task<void> PrimarySession::read_stream() {
+  auto ended = co_await forward_initial_stream();
+  if (ended) ended = co_await relay_checkpoints();
+  if (finished_ || !stream_.is_open() || ended) co_return;
+  // A QEMU that was killed closes its stream a moment before it closes its monitor. Who is asked tells
+  // a dead VM, which the peer must replace, from a stream that merely broke.
+  const auto alive = co_await qmp::query_status(*vm_.qmp);
+  if (!alive && alive.error().code == Errc::closed) co_return;  // vm_lost() follows
+  dispatch(VmStreamEnded{with_context("the VM's COLO stream", ended.error())});
+}
+
+Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into, bool in_checkpoint) {
+  const auto sleep_at = steady_clock::now() + spin_limit;
+  for (;;) {
+    const auto n = ::recv(stream_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
+    if (n > 0) co_return static_cast<std::size_t>(n);
+    if (n == 0) co_return Error{Errc::closed, "QEMU closed it"};
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) co_return system_error("cannot read", errno);
+    if (in_checkpoint && steady_clock::now() < sleep_at) {
+      _mm_pause();
+      continue;
+    }
+    const auto [ec] = co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+    if (ec || !stream_.is_open()) co_return Error{Errc::closed, "closed"};
+    co_return std::size_t{0};
+  }
+}
+
+Task<Result<void>> PrimarySession::forward_initial_stream() {
+  std::vector<std::byte> piece(wire::stream_piece_max);
+  std::uint64_t offset = 0;
+  while (!ready_answered_) {
+    const auto received = co_await receive_some(piece, false);
+    if (!received) co_return received.error();
+    // Whatever comes once the VM has got its READY is framed and not for here; QEMU sends nothing
+    // between the end of its initial stream and that.
+    if (*received == 0) continue;
+    const auto content = std::span<const std::byte>(piece).first(*received);
+    const auto header = wire::encode_frame({wire::FrameType::stream, offset, content.size()});
+    offset += content.size();
+    const auto sent = co_await bulk_->send(header, content);
+    if (!sent) {
+      peer_lost(sent.error());
+      co_return Result<void>();
+    }
+    counters_.wire_bytes += header.size() + content.size();
+  }
+  co_return Result<void>();
+}
+
+Task<Result<void>> PrimarySession::relay_checkpoints() {
+  colo::StreamParser parser;
+  RelaySink sink;
+  std::size_t parsed = 0;
+  auto turn_ends = steady_clock::now() + turn_limit;
+  while (stream_.is_open()) {
+    if (!receiving_) {
+      receiving_ = buffers_->take();
+      if (!receiving_) {  // all are still being sent; VmSend of the next checkpoint waits in its socket
+        co_await changed_.wait();
+        continue;
+      }
+      parsed = 0;
+    }
+    const auto tail = receiving_->tail();
+    if (tail.empty()) {
+      co_return Error{Errc::limit, "a checkpoint larger than the VM can have (" +
+                                       std::to_string(receiving_->capacity()) + " bytes)"};
+    }
+    const auto received =
+        co_await receive_some(tail.first(std::min(tail.size(), receive_piece)), vm_is_paused_);
+    if (!received) co_return received.error();
+    receiving_->extend(*received);
+
+    const auto consumed = parser.parse(receiving_->bytes().subspan(parsed), sink, true);
+    if (!consumed) co_return consumed.error();
+    parsed += *consumed;
+    if (sink.last == colo::Message::checkpoint_request) {
+      // Not part of the checkpoint: the peer's daemon asks its own VM.
+      receiving_->clear();
+      parsed = 0;
+      dispatch(VmRequest{});
+    } else if (sink.last == colo::Message::vmstate_send) {
+      vm_is_paused_ = true;
+      checkpoint_asked_ = false;
+      turn_ends = steady_clock::now() + turn_limit;
+      dispatch(VmSend{});
+      const auto more = parser.parse(receiving_->bytes().subspan(parsed), sink, true);
+      if (!more) co_return more.error();
+      parsed += *more;
+    }
+    sink.last.reset();
+    if (sink.ended) {
+      if (parsed != receiving_->size()) {
+        co_return Error{Errc::protocol, "bytes behind the end of a checkpoint"};
+      }
+      counters_.dirty_bytes += sink.pages * colo::page_size;
+      counters_.checkpoint_bytes_largest =
+          std::max<std::uint64_t>(counters_.checkpoint_bytes_largest, receiving_->size());
+      sink = RelaySink{};
+      dispatch(VmCheckpoint{});
+      vm_is_paused_ = false;
+      changed_.notify();
+    } else if (steady_clock::now() > turn_ends) {
+      co_await asio::post(executor_, asio::use_awaitable);
+      turn_ends = steady_clock::now() + turn_limit;
+    }
+  }
+  co_return Result<void>();
+}
+
+void PrimarySession::answer_vm(std::initializer_list<colo::Message> messages) {
+  std::array<std::byte, 8> bytes;
+  std::size_t size = 0;
+  for (const auto message : messages) {
+    store_be(&bytes[size], static_cast<std::uint32_t>(message));
+    size += 4;
+  }
+  // A few bytes always fit; if they do not, QEMU is not reading and its stream ends below.
+  if (::send(stream_.native_handle(), bytes.data(), size, MSG_DONTWAIT | MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(size)) {
+    boost::system::error_code ignored;
+    stream_.cancel(ignored);
+  }
+}
+
+void PrimarySession::close_stream() {
+  boost::system::error_code ignored;
+  if (stream_.is_open()) ::shutdown(stream_.native_handle(), SHUT_RDWR);
+  stream_.close(ignored);
+}
+
+// ---- the peer
+
+Task<void> PrimarySession::ship_checkpoints() {
+  while (!finished_) {
+    if (shipments_.empty()) {
+      co_await changed_.wait();
+      continue;
+    }
+    auto shipment = std::move(shipments_.front());
+    shipments_.pop_front();
+    auto left = shipment.buffer->bytes();
+    const auto header = wire::encode_frame({wire::FrameType::checkpoint, shipment.number, left.size()});
+    counters_.wire_bytes += header.size() + left.size() + wire::digest_size;
+    auto sent = co_await bulk_->send(header);
+    checkpoint::Digester digester;
+    while (sent && !left.empty()) {
+      // The VM waits for the next checkpoint to come in, and nobody for this one to go out.
+      if (vm_is_paused_ && !machine_.answer_held()) {
+        co_await changed_.wait();
+        if (finished_) co_return;
+        continue;
+      }
+      const auto piece = left.first(std::min(left.size(), ship_piece));
+      left = left.subspan(piece.size());
+      digester.update(piece);
+      sent = co_await bulk_->send(piece);
+    }
+    const auto digest = digester.finish();
+    if (sent) sent = co_await bulk_->send(digest);
+    shipment.buffer.reset();
+    changed_.notify();
+    if (!sent) {
+      peer_lost(sent.error());
+      co_return;
+    }
+  }
+}
+
+Task<void> PrimarySession::read_control() {
+  for (;;) {
+    const auto frame = co_await control_.receive();
+    if (!frame) {
+      peer_lost(frame.error());
+      co_return;
+    }
+    detector_.heard();
+    last_heard_ = system_clock::now();
+    switch (frame->header.type) {
+      case wire::FrameType::heartbeat: break;
+      case wire::FrameType::setup_done: setup_done_ = true; break;
+      case wire::FrameType::failed:
+        peer_lost({Errc::refused, settings_.peer + ": " + frame->payload});
+        co_return;
+      case wire::FrameType::return_path: {
+        const auto buffer = asio::buffer(frame->payload);
+        co_await asio::async_write(stream_, buffer, use_tuple);
+        break;
+      }
+      case wire::FrameType::ready: dispatch(PeerReady{}); break;
+      case wire::FrameType::committed: dispatch(PeerCommitted{frame->header.number}); break;
+      case wire::FrameType::loaded: dispatch(PeerLoaded{frame->header.number}); break;
+      default:
+        peer_lost({Errc::protocol, "the peer sent a " + std::string(to_string(frame->header.type)) +
+                                       " frame, which only a primary sends"});
+        co_return;
+    }
+  }
+}
+
+Task<void> PrimarySession::read_packets() {
+  for (;;) {
+    const auto frame = co_await packet_.receive();
+    if (!frame) {
+      peer_lost(frame.error());
+      co_return;
+    }
+    detector_.heard();
+    last_heard_ = system_clock::now();
+  }
+}
+
+Task<void> PrimarySession::beat() {
+  const auto tick = settings_.heartbeat / 2;
+  asio::steady_timer timer(executor_);
+  for (std::uint64_t n = 0; !finished_; ++n) {
+    timer.expires_after(tick);
+    co_await timer.async_wait(use_tuple);
+    if (finished_) co_return;
+    if (n % 2 == 0) {
+      (void)packet_.post(wire::FrameType::heartbeat, n / 2);
+      const auto posted = control_.post(wire::FrameType::heartbeat, n / 2);
+      if (!posted) peer_lost(posted.error());
+    }
+    // Until the set-up is done the peer may be busy starting QEMU; that has a limit of its own.
+    if (setup_done_ && detector_.tick()) {
+      peer_lost({Errc::timed_out, settings_.peer + " has been silent for " +
+                                      std::to_string((settings_.heartbeat_timeout * 3 / 4).count()) +
+                                      " ms"});
+    }
+  }
+}
+
+void PrimarySession::peer_lost(Error error) {
+  const auto phase = machine_.phase();
+  const bool news = phase == PrimaryMachine::Phase::synchronising ||
+                    phase == PrimaryMachine::Phase::protecting ||
+                    phase == PrimaryMachine::Phase::handing_over;
+  if (news) {
+    FailoverTimes times;
+    times.last_heard = last_heard_;
+    times.detection = std::chrono::duration<double, std::milli>(system_clock::now() - last_heard_);
+    times.reason = error.message;
+    failover_ = times;
+    step_time_ = steady_clock::now();
+    observer_.event("peer-lost", settings_.peer + " is lost: " + error.message,
+                    {{"peer", settings_.peer}, {"silent_ms", milliseconds(system_clock::now() - last_heard_)}});
+  }
+  dispatch(PeerLost{std::move(error)});
+}
+
+// ---- the machine's decisions, carried out
+
+void PrimarySession::dispatch(const PrimaryEvent& event) {
+  const bool protected_before = ready_answered_;
+  const auto actions = machine_.on(event);
+  for (const auto& action : actions) {
+    std::visit([this](const auto& a) { perform(a); }, action);
+  }
+  if (!protected_before && ready_answered_) {
+    observer_.event("protected", settings_.vm + " is protected by " + settings_.peer,
+                    {{"peer", settings_.peer}, {"generation", settings_.generation}});
+  }
+  changed_.notify();
+}
+
+void PrimarySession::perform(const AnswerReady&) {
+  ready_answered_ = true;
+  answer_vm({colo::Message::checkpoint_ready});
+}
+
+void PrimarySession::perform(const AnswerReply&) { answer_vm({colo::Message::checkpoint_reply}); }
+
+void PrimarySession::perform(const AnswerCheckpoint&) {
+  vm_is_paused_ = false;
+  answer_vm({colo::Message::vmstate_received, colo::Message::vmstate_loaded});
+}
+
+void PrimarySession::perform(const HoldOutput&) {
+  for (const auto& channel : channels_) {
+    (void)channel->drain();
+    channel->gate().hold();
+  }
+}
+
+void PrimarySession::perform(const CloseEpoch& action) {
+  for (const auto& channel : channels_) {
+    auto drained = channel->drain();
+    // The VM is stopped and QEMU writes a frame in one go, so a frame is never left half-way here; if one
+    // were, its rest is a moment away.
+    for (int tries = 0; drained && channel->gate().mid_frame() && tries < 1000; ++tries) {
+      drained = channel->drain();
+    }
+    if (drained) channel->gate().count_drained(*drained);
+    channel->gate().close_epoch(action.epoch);
+  }
+}
+
+void PrimarySession::perform(const ReleaseThrough& action) {
+  for (const auto& channel : channels_) {
+    channel->gate().release_through(action.epoch);
+    channel->flush();
+  }
+}
+
+void PrimarySession::perform(const Ship& action) {
+  shipments_.push_back({action.checkpoint, std::move(receiving_)});
+}
+
+void PrimarySession::perform(const TriggerCheckpoint&) {
+  if (checkpoint_asked_ || machine_.phase() != PrimaryMachine::Phase::protecting) return;
+  checkpoint_asked_ = true;
+  nursery_.spawn(trigger_checkpoint());
+}
+
+Task<void> PrimarySession::trigger_checkpoint() {
+  qmp::MigrationParameters parameters;
+  parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(settings_.checkpoint_period.count());
+  const auto asked = co_await qmp::set_parameters(*vm_.qmp, parameters);
+  if (!asked) checkpoint_asked_ = false;
+}
+
+void PrimarySession::perform(const TellPeer& action) {
+  (void)control_.post(action.type, action.number, action.text);
+}
+
+void PrimarySession::perform(const CloseLanes&) {
+  bulk_->close();
+  packet_.finish();
+  control_.finish();
+}
+
+void PrimarySession::perform(const Claim& action) { nursery_.spawn(claim(action)); }
+
+Task<void> PrimarySession::claim(Claim action) {
+  if (action.delay > 0ms) co_await wait_for(action.delay);
+  const auto verdict = co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
+  if (failover_) {
+    failover_->decision = steady_clock::now() - step_time_;
+    step_time_ = steady_clock::now();
+  }
+  if (!verdict) {
+    observer_.event("arbiter-silent", verdict.error().message, {});
+    dispatch(ArbiterSilent{verdict.error()});
+  } else if (verdict->granted) {
+    observer_.granted(verdict->generation);
+    observer_.event("arbiter-granted", "the arbiter lets " + settings_.host + " go on alone",
+                    {{"generation", verdict->generation}});
+    dispatch(Granted{verdict->generation});
+  } else {
+    observer_.event("arbiter-denied", verdict->holder + " goes on with the VM",
+                    {{"generation", verdict->generation}, {"holder", verdict->holder}});
+    dispatch(Denied{verdict->generation, verdict->holder});
+  }
+}
+
+void PrimarySession::perform(const RunAlone&) { nursery_.spawn(run_alone()); }
+
+Task<void> PrimarySession::run_alone() {
+  auto& qmp = *vm_.qmp;
+  close_stream();
+  const auto told = co_await qmp::colo_lost_heartbeat(qmp);
+  if (!told && told.error().code == Errc::refused) {
+    // It has not entered COLO, or has left it: end a migration under way and let the VM run.
+    (void)co_await qmp::migrate_cancel(qmp);
+    const auto status = co_await qmp::query_status(qmp);
+    if (status && !status->running) (void)co_await qmp::cont(qmp);
+  }
+  const auto running = co_await wait_until_running(qmp, run_alone_limit);
+  if (!running) {
+    observer_.event("refused", "the VM does not go on: " + running.error().message, {});
+    dispatch(VmLost{running.error()});
+    co_return;
+  }
+  if (failover_) failover_->running = steady_clock::now() - step_time_;
+  dispatch(VmRunning{});
+}
+
+void PrimarySession::perform(const OpenGate&) {
+  opening_ = true;
+  nursery_.spawn(open_gate());
+}
+
+Task<void> PrimarySession::open_gate() {
+  for (const auto& channel : channels_) {
+    const auto opened = co_await channel->open_and_detach(*vm_.qmp);
+    if (!opened) {
+      observer_.event("refused", "filters of " + channel->netdev() + ": " + opened.error().message, {});
+    }
+  }
+  // Later migrations of this VM shall be ordinary ones.
+  std::vector<std::pair<std::string, bool>> capabilities;
+  for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, false);
+  (void)co_await qmp::set_capabilities(*vm_.qmp, capabilities);
+  opening_ = false;
+  changed_.notify();
+}
+
+void PrimarySession::perform(const KillVm&) { nursery_.spawn(kill_vm()); }
+
+Task<void> PrimarySession::kill_vm() { co_await vm_.kill(); }
+
+void PrimarySession::perform(const FinishPrimary& action) {
+  if (!ready_answered_) not_protected_ = action.reason;
+  finished_ = action;
+}
+
+}  // namespace tandem::session

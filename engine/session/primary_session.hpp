@@ -1,0 +1,122 @@
+// The primary's side of a pair, carried out: a relay between the primary QEMU's COLO stream and the peer.
+//
+// All decisions are primary_machine's. This shell reads and writes, on one thread. Its page path is one
+// recv() from QEMU into a checkpoint buffer and, once QEMU has its answer, one send() to the peer.
+#pragma once
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+
+#include "base/nursery.hpp"
+#include "base/signal.hpp"
+#include "engine/checkpoint/buffer.hpp"
+#include "engine/colo/stream_parser.hpp"
+#include "engine/session/failure_detector.hpp"
+#include "engine/session/frame_channel.hpp"
+#include "engine/session/net_channel.hpp"
+#include "engine/session/primary_machine.hpp"
+#include "engine/session/session.hpp"
+
+namespace tandem::session {
+
+class PrimarySession {
+ public:
+  PrimarySession(asio::any_io_executor executor, PairSettings settings, Lanes lanes, VmControl vm,
+                 arbiter::Arbiter& arbiter, Observer observer);
+
+  /// Protects the VM: sends `setup` (JSON for the peer's daemon), synchronises, replicates, until the pair
+  /// ends one way or another. Whatever the outcome, but for a VM that is lost, no filter stays in QEMU.
+  Task<FinishPrimary> run(std::string setup);
+
+  /// Resolves once the pair is protected, or with the reason why it never was.
+  Task<Result<void>> wait_until_protected();
+
+  void unprotect();
+  void switch_over();
+  /// QEMU's monitor is gone or its process has ended.
+  void vm_lost(Error error);
+  void vm_shut_down();
+
+  [[nodiscard]] const PrimaryMachine& machine() const noexcept { return machine_; }
+  [[nodiscard]] SessionCounters counters() const;
+  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const { return channels_; }
+  [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_; }
+
+ private:
+  void dispatch(const PrimaryEvent& event);
+  void perform(const AnswerReady&);
+  void perform(const AnswerReply&);
+  void perform(const AnswerCheckpoint&);
+  void perform(const HoldOutput&);
+  void perform(const CloseEpoch& action);
+  void perform(const ReleaseThrough& action);
+  void perform(const Ship& action);
+  void perform(const TriggerCheckpoint&);
+  void perform(const TellPeer& action);
+  void perform(const CloseLanes&);
+  void perform(const Claim& action);
+  void perform(const RunAlone&);
+  void perform(const OpenGate&);
+  void perform(const KillVm&);
+  void perform(const FinishPrimary& action);
+
+  Task<void> start(std::string setup);
+  Task<Result<void>> start_migration(std::string setup);
+  Task<void> watch_synchronisation();
+  Task<void> read_stream();
+  Task<Result<void>> forward_initial_stream();
+  Task<Result<void>> relay_checkpoints();
+  Task<Result<std::size_t>> receive_some(std::span<std::byte> into, bool in_checkpoint);
+  Task<void> ship_checkpoints();
+  Task<void> read_control();
+  Task<void> read_packets();
+  Task<void> beat();
+  Task<void> claim(Claim action);
+  Task<void> run_alone();
+  Task<void> open_gate();
+  Task<void> kill_vm();
+  Task<void> trigger_checkpoint();
+
+  void answer_vm(std::initializer_list<colo::Message> messages);
+  void peer_lost(Error error);
+  void close_stream();
+
+  asio::any_io_executor executor_;
+  PairSettings settings_;
+  std::unique_ptr<transport::Lane> bulk_;
+  FrameChannel packet_, control_;
+  VmControl vm_;
+  arbiter::Arbiter& arbiter_;
+  Observer observer_;
+  PrimaryMachine machine_;
+  FailureDetector detector_;
+  Nursery nursery_;
+  Signal changed_;  ///< any state that a coroutine here may wait for
+
+  asio::posix::stream_descriptor stream_;
+  std::vector<std::shared_ptr<NetChannel>> channels_;
+  std::shared_ptr<checkpoint::BufferPool> buffers_;
+  checkpoint::BufferPool::Lease receiving_;  ///< the checkpoint that is coming in
+  bool vm_is_paused_ = false;                ///< from SEND to the end of its checkpoint: sending waits
+  struct Shipment {
+    Checkpoint number;
+    checkpoint::BufferPool::Lease buffer;
+  };
+  std::deque<Shipment> shipments_;
+
+  bool setup_done_ = false;
+  bool ready_answered_ = false;
+  bool checkpoint_asked_ = false;
+  bool opening_ = false;
+  SessionCounters counters_;
+  std::chrono::system_clock::time_point last_heard_;
+  std::chrono::steady_clock::time_point step_time_;
+  std::optional<FailoverTimes> failover_;
+  std::optional<Error> not_protected_;
+  std::optional<FinishPrimary> finished_;
+};
+
+}  // namespace tandem::session

@@ -1,0 +1,130 @@
+// The secondary's side of a pair as a state machine: commit, load, and take over. Pure; see machine.hpp.
+//
+// The secondary VM is passive: it gets its next CHECKPOINT_REQUEST as soon as it has loaded a checkpoint,
+// and so stays stopped until the one after.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <variant>
+#include <vector>
+
+#include "engine/session/machine.hpp"
+
+namespace tandem::session {
+
+/// The secondary VM's answers on its COLO stream.
+struct SvmReady {};
+struct SvmReply {};
+struct SvmReceived {};
+struct SvmLoaded {};
+/// The stream to the secondary VM ended or said something unexpected.
+struct SvmStreamEnded {
+  Error error;
+};
+/// A checkpoint is in memory, whole, and its length and digest are right.
+struct CheckpointVerified {
+  Checkpoint checkpoint;
+};
+/// The primary VM has ended for good; its daemon says so.
+struct PeerTakeOver {
+  std::string reason;
+};
+/// Protection ends; the secondary VM is not needed.
+struct PeerEnd {
+  std::string reason;
+};
+/// Loading the committed checkpoints took too long.
+struct LoadTimeout {};
+
+using SecondaryEvent =
+    std::variant<SvmReady, SvmReply, SvmReceived, SvmLoaded, SvmStreamEnded, VmLost, CheckpointVerified,
+                 PeerLost, PeerTakeOver, PeerEnd, Granted, Denied, ArbiterSilent, LoadTimeout, VmRunning>;
+
+struct FeedRequest {};  ///< send CHECKPOINT_REQUEST to the secondary VM
+struct Feed {           ///< send it this checkpoint's bytes
+  Checkpoint checkpoint;
+};
+/// All committed checkpoints are to be loaded before long; watch the time.
+struct StartLoadTimer {};
+/// Connect the VM to its network, close its stream, tell QEMU that the heartbeat is lost, wait until it
+/// runs: VmRunning.
+struct Promote {
+  Checkpoint checkpoint;
+};
+struct Announce {};
+struct FinishSecondary {
+  enum class Outcome {
+    promoted,   ///< the VM goes on here
+    discarded,  ///< the VM was not needed, or must not run here
+    failed,     ///< it should have gone on here and could not
+  };
+  Outcome outcome;
+  Error reason;
+};
+
+using SecondaryAction = std::variant<TellPeer, FeedRequest, Feed, CloseLanes, Claim, StartLoadTimer, Promote,
+                                     Announce, KillVm, FinishSecondary>;
+
+class SecondaryMachine {
+ public:
+  enum class Phase { synchronising, protecting, deciding, loading, promoting, ended };
+
+  struct Settings {
+    Generation generation = 1;
+    /// How long a primary whose connection was closed (and did not merely fall silent) may take to claim
+    /// the VM first: its host lives, and a VM that stays where it is loses no work.
+    std::chrono::milliseconds grace{700};
+    std::chrono::milliseconds claim_retry{200};
+  };
+  explicit SecondaryMachine(Settings settings) : settings_(settings), generation_(settings.generation) {}
+
+  std::vector<SecondaryAction> on(const SecondaryEvent& event);
+
+  [[nodiscard]] Phase phase() const noexcept { return phase_; }
+  [[nodiscard]] Checkpoint committed() const noexcept { return committed_; }
+  [[nodiscard]] Checkpoint loaded() const noexcept { return loaded_; }
+  [[nodiscard]] Generation generation() const noexcept { return generation_; }
+
+ private:
+  /// Where the secondary VM is in its own checkpoint cycle.
+  enum class Svm { starting, requested, armed, receiving, loading };
+
+  using Actions = std::vector<SecondaryAction>;
+  void handle(const SvmReady&, Actions& out);
+  void handle(const SvmReply&, Actions& out);
+  void handle(const SvmReceived&, Actions& out);
+  void handle(const SvmLoaded&, Actions& out);
+  void handle(const SvmStreamEnded& event, Actions& out);
+  void handle(const VmLost& event, Actions& out);
+  void handle(const CheckpointVerified& event, Actions& out);
+  void handle(const PeerLost& event, Actions& out);
+  void handle(const PeerTakeOver& event, Actions& out);
+  void handle(const PeerEnd& event, Actions& out);
+  void handle(const Granted& event, Actions& out);
+  void handle(const Denied& event, Actions& out);
+  void handle(const ArbiterSilent& event, Actions& out);
+  void handle(const LoadTimeout&, Actions& out);
+  void handle(const VmRunning&, Actions& out);
+
+  bool expect(Svm state, std::string_view message, Actions& out);
+  void advance(Actions& out);
+  void decide(Error reason, std::chrono::milliseconds delay, Actions& out);
+  void give_up(Error reason, Actions& out);
+  void close_lanes(Actions& out);
+
+  Settings settings_;
+  Generation generation_;
+  Phase phase_ = Phase::synchronising;
+  Svm svm_ = Svm::starting;
+  Checkpoint committed_ = 0;
+  Checkpoint loaded_ = 0;
+  std::deque<Checkpoint> waiting_;  ///< committed, not loaded; bounded by the receiver's buffers
+  bool lanes_open_ = true;
+  Error reason_{Errc::closed, ""};
+};
+
+std::string_view to_string(SecondaryMachine::Phase phase) noexcept;
+std::string_view to_string(FinishSecondary::Outcome outcome) noexcept;
+
+}  // namespace tandem::session

@@ -1,0 +1,506 @@
+#include "engine/session/secondary_session.hpp"
+
+#include <sys/socket.h>
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <nlohmann/json.hpp>
+
+#include "base/big_endian.hpp"
+#include "engine/checkpoint/digest.hpp"
+#include "engine/colo/stream_parser.hpp"
+#include "qmp/commands.hpp"
+
+namespace tandem::session {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+using std::chrono::system_clock;
+
+constexpr auto load_limit = 10s;
+constexpr auto promote_limit = 10s;
+constexpr auto farewell_limit = 1s;
+constexpr std::size_t receive_piece = 1u << 20;
+constexpr const char* stream_name = "tnd-migration";
+
+/// One coming in, one waiting, one being loaded; a primary that is faster than that waits.
+constexpr std::size_t buffers_max = 3;
+
+struct WholeCheckpoint final : colo::Sink {
+  void on_page(std::string_view, std::uint64_t, std::span<const std::byte>) override { ++pages; }
+  void on_zero_page(std::string_view, std::uint64_t, std::byte) override { ++pages; }
+  void on_checkpoint_end() override { ended = true; }
+  std::uint64_t pages = 0;
+  bool ended = false;
+};
+
+/// The digest says that these are the bytes that the peer's daemon had; this, that they are exactly one
+/// checkpoint. Returns its pages.
+Result<std::uint64_t> inspect(std::span<const std::byte> checkpoint) {
+  colo::StreamParser parser;
+  WholeCheckpoint sink;
+  // A stream's parser waits for a REQUEST first; the primary's daemon has answered that itself.
+  std::array<std::byte, 4> request{};
+  store_be(request.data(), static_cast<std::uint32_t>(colo::Message::checkpoint_request));
+  const auto asked = parser.parse(request, sink);
+  if (!asked) return asked.error();
+  const auto consumed = parser.parse(checkpoint, sink);
+  if (!consumed) return consumed.error();
+  if (!sink.ended || *consumed != checkpoint.size()) {
+    return Error{Errc::protocol, "it is not one whole checkpoint"};
+  }
+  return sink.pages;
+}
+
+std::string reason_of(const std::string& payload) {
+  const auto json = nlohmann::json::parse(payload, nullptr, false);
+  if (json.is_object() && json.contains("reason") && json["reason"].is_string()) return json["reason"];
+  return "no reason given";
+}
+
+}  // namespace
+
+SecondarySession::SecondarySession(asio::any_io_executor executor, PairSettings settings, Lanes lanes,
+                                   VmControl vm, arbiter::Arbiter& arbiter, Observer observer)
+    : executor_(executor),
+      settings_(std::move(settings)),
+      bulk_(std::move(lanes.bulk)),
+      packet_(executor, std::move(lanes.packet), wire::LaneKind::packet),
+      control_(executor, std::move(lanes.control), wire::LaneKind::control),
+      vm_(std::move(vm)),
+      arbiter_(arbiter),
+      observer_(std::move(observer)),
+      machine_({.generation = settings_.generation}),
+      detector_(settings_.heartbeat_timeout, settings_.heartbeat / 2),
+      nursery_(executor),
+      changed_(executor),
+      stream_(executor),
+      last_heard_(system_clock::now()),
+      step_time_(steady_clock::now()) {}
+
+Task<FinishSecondary> SecondarySession::run() {
+  nursery_.spawn(control_.write_loop());
+  nursery_.spawn(packet_.write_loop());
+  nursery_.spawn(read_control());
+  nursery_.spawn(read_packets());
+  nursery_.spawn(beat());
+  nursery_.spawn(start());
+  while (!finished_ || announcing_) co_await changed_.wait();
+
+  control_.finish();
+  packet_.finish();
+  bulk_->close();
+  close_stream();
+  for (const auto& channel : channels_) channel->close();
+  changed_.notify();
+  asio::steady_timer farewell(executor_, farewell_limit);
+  farewell.async_wait([this](boost::system::error_code ec) {
+    if (ec) return;
+    control_.close();
+    packet_.close();
+  });
+  co_await nursery_.wait_for_all();
+  farewell.cancel();
+  co_await asio::post(executor_, asio::use_awaitable);  // lets the cancelled handler run before we go
+  co_return *finished_;
+}
+
+Task<void> SecondarySession::start() {
+  const auto started = co_await start_incoming();
+  if (!started) {
+    dispatch(SvmStreamEnded{started.error()});
+    co_return;
+  }
+  (void)control_.post(wire::FrameType::setup_done, 0);
+  nursery_.spawn(read_svm());
+  co_await read_bulk();
+}
+
+Task<Result<void>> SecondarySession::start_incoming() {
+  auto buffers =
+      checkpoint::BufferPool::create(buffers_max, static_cast<std::size_t>(settings_.checkpoint_bytes_max));
+  if (!buffers) co_return buffers.error();
+  buffers_ = std::move(*buffers);
+  for (const auto& netdev : vm_.netdevs) {
+    auto channel = co_await NetChannel::attach(*vm_.qmp, netdev, NetChannel::Side::secondary);
+    if (!channel) co_return channel.error();
+    channels_.push_back(*channel);
+    nursery_.spawn((*channel)->pump([](const Error&) {}, [] {}));
+  }
+  std::vector<std::pair<std::string, bool>> capabilities;
+  for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, true);
+  const auto set = co_await qmp::set_capabilities(*vm_.qmp, capabilities);
+  if (!set) co_return set.error();
+  const auto socket = co_await give_socket(*vm_.qmp, stream_name);
+  if (!socket) co_return socket.error();
+  stream_.assign(*socket);
+  co_return co_await qmp::migrate_incoming(*vm_.qmp, std::string("fd:") + stream_name);
+}
+
+void SecondarySession::vm_lost(Error error) { dispatch(VmLost{std::move(error)}); }
+
+void SecondarySession::leave(std::string reason) {
+  dispatch(SvmStreamEnded{{Errc::closed, std::move(reason)}});
+}
+
+SessionCounters SecondarySession::counters() const {
+  auto counters = counters_;
+  counters.wire_bytes += packet_.bytes() + control_.bytes();
+  return counters;
+}
+
+// ---- the peer
+
+Task<void> SecondarySession::read_bulk() {
+  const auto ended = co_await receive_bulk();
+  if (!ended) peer_lost(ended.error());
+}
+
+Task<Result<void>> SecondarySession::receive_bulk() {
+  std::vector<std::byte> piece(wire::stream_piece_max);
+  std::uint64_t offset = 0;
+  for (;;) {
+    std::array<std::byte, wire::frame_header_size> bytes;
+    auto received = co_await bulk_->receive(bytes);
+    if (!received) co_return received.error();
+    const auto header =
+        wire::decode_frame(bytes, wire::LaneKind::bulk, settings_.checkpoint_bytes_max);
+    if (!header) co_return header.error();
+    heard();
+    counters_.wire_bytes += bytes.size() + header->length;
+    if (header->type == wire::FrameType::checkpoint) {
+      piece.clear();
+      piece.shrink_to_fit();
+      received = co_await receive_checkpoint(*header);
+      if (!received) co_return received.error();
+      continue;
+    }
+    if (machine_.phase() != SecondaryMachine::Phase::synchronising || header->number != offset) {
+      co_return Error{Errc::protocol, "a piece of the initial stream out of place"};
+    }
+    offset += header->length;
+    const auto content = std::span(piece).first(static_cast<std::size_t>(header->length));
+    received = co_await bulk_->receive(content);
+    if (!received) co_return received.error();
+    const auto buffer = asio::buffer(content.data(), content.size());
+    // If QEMU does not take it, the reader of its answers says why.
+    const auto [ec, n] = co_await asio::async_write(stream_, buffer, use_tuple);
+    if (ec) co_return Result<void>();
+  }
+}
+
+Task<Result<void>> SecondarySession::receive_checkpoint(wire::FrameHeader header) {
+  auto buffer = buffers_->take();
+  while (!buffer) {  // the VM loads more slowly than the peer sends; the lane fills and the peer waits
+    if (finished_) co_return Error{Errc::closed, "the pair has ended"};
+    co_await changed_.wait();
+    buffer = buffers_->take();
+  }
+  const auto what = "checkpoint " + std::to_string(header.number);
+  checkpoint::Digester digester;
+  for (std::uint64_t left = header.length; left > 0;) {
+    const auto piece =
+        buffer->tail().first(static_cast<std::size_t>(std::min<std::uint64_t>(left, receive_piece)));
+    const auto received = co_await bulk_->receive(piece);
+    if (!received) co_return with_context(what + " is not whole", received.error());
+    heard();
+    digester.update(piece);
+    buffer->extend(piece.size());
+    left -= piece.size();
+  }
+  checkpoint::Digest expected;
+  const auto received = co_await bulk_->receive(expected);
+  if (!received) co_return with_context(what + " is not whole", received.error());
+  counters_.wire_bytes += expected.size();
+  if (digester.finish() != expected) {
+    co_return Error{Errc::protocol, what + " was damaged on its way: its checksum is wrong"};
+  }
+  const auto pages = inspect(buffer->bytes());
+  if (!pages) co_return with_context(what, pages.error());
+  counters_.dirty_bytes += *pages * colo::page_size;
+  counters_.checkpoint_bytes_largest =
+      std::max<std::uint64_t>(counters_.checkpoint_bytes_largest, buffer->size());
+  if (machine_.phase() != SecondaryMachine::Phase::protecting) {
+    co_return Error{Errc::protocol, what + " came before the VM was synchronised"};
+  }
+  whole_.emplace(header.number, std::move(buffer));
+  dispatch(CheckpointVerified{header.number});
+  co_return Result<void>();
+}
+
+Task<void> SecondarySession::read_control() {
+  for (;;) {
+    const auto frame = co_await control_.receive();
+    if (!frame) {
+      peer_lost(frame.error());
+      co_return;
+    }
+    heard();
+    switch (frame->header.type) {
+      case wire::FrameType::heartbeat: break;
+      case wire::FrameType::take_over: {
+        const auto reason = reason_of(frame->payload);
+        note_loss(reason);
+        dispatch(PeerTakeOver{reason});
+        co_return;
+      }
+      case wire::FrameType::end: dispatch(PeerEnd{reason_of(frame->payload)}); co_return;
+      default:
+        peer_lost({Errc::protocol, "the peer sent a " + std::string(to_string(frame->header.type)) +
+                                       " frame, which has no place here"});
+        co_return;
+    }
+  }
+}
+
+Task<void> SecondarySession::read_packets() {
+  for (;;) {
+    const auto frame = co_await packet_.receive();
+    if (!frame) {
+      peer_lost(frame.error());
+      co_return;
+    }
+    heard();
+  }
+}
+
+Task<void> SecondarySession::beat() {
+  const auto tick = settings_.heartbeat / 2;
+  asio::steady_timer timer(executor_);
+  for (std::uint64_t n = 0; !finished_; ++n) {
+    timer.expires_after(tick);
+    co_await timer.async_wait(use_tuple);
+    if (finished_) co_return;
+    if (n % 2 == 0) {
+      (void)packet_.post(wire::FrameType::heartbeat, n / 2);
+      const auto posted = control_.post(wire::FrameType::heartbeat, n / 2);
+      if (!posted) peer_lost(posted.error());
+    }
+    if (detector_.tick()) {
+      peer_lost({Errc::timed_out, settings_.peer + " has been silent for " +
+                                      std::to_string(settings_.heartbeat_timeout.count()) + " ms"});
+    }
+  }
+}
+
+void SecondarySession::heard() {
+  detector_.heard();
+  last_heard_ = system_clock::now();
+}
+
+void SecondarySession::note_loss(const std::string& reason) {
+  if (failover_ || machine_.phase() != SecondaryMachine::Phase::protecting) return;
+  FailoverTimes times;
+  times.last_heard = last_heard_;
+  times.detection = std::chrono::duration<double, std::milli>(system_clock::now() - last_heard_);
+  times.reason = reason;
+  failover_ = times;
+  step_time_ = steady_clock::now();
+  observer_.event("peer-lost", settings_.peer + " is lost: " + reason,
+                  {{"peer", settings_.peer}, {"silent_ms", times.detection.count()}});
+}
+
+void SecondarySession::peer_lost(Error error) {
+  note_loss(error.message);
+  dispatch(PeerLost{std::move(error)});
+}
+
+// ---- the secondary VM's stream
+
+Task<void> SecondarySession::read_svm() {
+  const auto ended = co_await receive_svm();
+  if (!ended && !finished_) dispatch(SvmStreamEnded{ended.error()});
+}
+
+Task<Result<void>> SecondarySession::forward_return_path() {
+  // Return-path messages: be16 type, be16 length, payload; the last before COLO is type 1, SHUT.
+  constexpr std::uint16_t shut = 1;
+  std::vector<std::byte> message(4);
+  for (;;) {
+    message.resize(4);
+    auto buffer = asio::buffer(message.data(), 4);
+    auto [ec, n] = co_await asio::async_read(stream_, buffer, use_tuple);
+    if (ec) co_return Error{Errc::closed, "the secondary's QEMU closed its stream"};
+    const auto type = load_be<std::uint16_t>(message.data());
+    const auto length = load_be<std::uint16_t>(message.data() + 2);
+    message.resize(4u + length);
+    auto rest = asio::buffer(message.data() + 4, length);
+    auto [rest_ec, rest_n] = co_await asio::async_read(stream_, rest, use_tuple);
+    if (rest_ec) co_return Error{Errc::closed, "the secondary's QEMU closed its stream"};
+    const std::string_view text(reinterpret_cast<const char*>(message.data()), message.size());
+    const auto posted = control_.post(wire::FrameType::return_path, 0, text);
+    if (!posted) co_return posted.error();
+    if (type == shut) co_return Result<void>();
+  }
+}
+
+Task<Result<void>> SecondarySession::receive_svm() {
+  const auto& capabilities = settings_.colo_capabilities;
+  if (std::ranges::find(capabilities, "return-path") != capabilities.end()) {
+    const auto forwarded = co_await forward_return_path();
+    if (!forwarded) co_return forwarded.error();
+  }
+  for (;;) {
+    std::array<std::byte, 4> bytes;
+    const auto buffer = asio::buffer(bytes);
+    const auto [ec, n] = co_await asio::async_read(stream_, buffer, use_tuple);
+    if (ec) co_return Error{Errc::closed, "the secondary's QEMU closed its stream"};
+    const auto message = static_cast<colo::Message>(load_be<std::uint32_t>(bytes.data()));
+    switch (message) {
+      case colo::Message::checkpoint_ready: dispatch(SvmReady{}); break;
+      case colo::Message::checkpoint_reply: dispatch(SvmReply{}); break;
+      case colo::Message::vmstate_received: dispatch(SvmReceived{}); break;
+      case colo::Message::vmstate_loaded: {
+        const auto loading = machine_.loaded() + 1;
+        dispatch(SvmLoaded{});
+        whole_.erase(loading);
+        changed_.notify();
+        break;
+      }
+      default:
+        co_return Error{Errc::protocol, "the secondary's QEMU sent message " +
+                                            std::to_string(static_cast<std::uint32_t>(message))};
+    }
+  }
+}
+
+void SecondarySession::perform(const FeedRequest&) {
+  std::array<std::byte, 4> bytes;
+  store_be(bytes.data(), static_cast<std::uint32_t>(colo::Message::checkpoint_request));
+  // QEMU has taken everything before, so four bytes fit.
+  if (::send(stream_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) != 4) {
+    boost::system::error_code ignored;
+    stream_.cancel(ignored);
+  }
+}
+
+void SecondarySession::perform(const Feed& action) { nursery_.spawn(feed(action)); }
+
+Task<void> SecondarySession::feed(Feed action) {
+  const auto found = whole_.find(action.checkpoint);
+  if (found == whole_.end()) co_return;
+  const auto bytes = found->second->bytes();
+  const auto buffer = asio::buffer(bytes.data(), bytes.size());
+  // An error here is also seen by the reader of QEMU's answers, which reports it.
+  co_await asio::async_write(stream_, buffer, use_tuple);
+}
+
+void SecondarySession::close_stream() {
+  boost::system::error_code ignored;
+  if (stream_.is_open()) ::shutdown(stream_.native_handle(), SHUT_RDWR);
+  stream_.close(ignored);
+}
+
+// ---- the machine's decisions, carried out
+
+void SecondarySession::dispatch(const SecondaryEvent& event) {
+  const auto before = machine_.phase();
+  const auto actions = machine_.on(event);
+  for (const auto& action : actions) {
+    std::visit([this](const auto& a) { perform(a); }, action);
+  }
+  if (before == SecondaryMachine::Phase::synchronising &&
+      machine_.phase() == SecondaryMachine::Phase::protecting) {
+    observer_.event("synchronised", settings_.vm + " of " + settings_.peer + " is synchronised here",
+                    {{"peer", settings_.peer}, {"generation", settings_.generation}});
+  }
+  changed_.notify();
+}
+
+void SecondarySession::perform(const TellPeer& action) {
+  (void)control_.post(action.type, action.number, action.text);
+}
+
+void SecondarySession::perform(const CloseLanes&) {
+  bulk_->close();
+  packet_.finish();
+  control_.finish();
+}
+
+void SecondarySession::perform(const Claim& action) { nursery_.spawn(claim(action)); }
+
+Task<void> SecondarySession::claim(Claim action) {
+  if (action.delay > 0ms) co_await wait_for(action.delay);
+  if (finished_) co_return;
+  const auto verdict = co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
+  if (failover_) {
+    failover_->decision = steady_clock::now() - step_time_;
+    step_time_ = steady_clock::now();
+  }
+  if (!verdict) {
+    observer_.event("arbiter-silent", verdict.error().message, {});
+    dispatch(ArbiterSilent{verdict.error()});
+  } else if (verdict->granted) {
+    observer_.granted(verdict->generation);
+    observer_.event("arbiter-granted", "the arbiter lets " + settings_.host + " take over",
+                    {{"generation", verdict->generation}});
+    dispatch(Granted{verdict->generation});
+  } else {
+    observer_.event("arbiter-denied", verdict->holder + " goes on with the VM",
+                    {{"generation", verdict->generation}, {"holder", verdict->holder}});
+    dispatch(Denied{verdict->generation, verdict->holder});
+  }
+}
+
+void SecondarySession::perform(const StartLoadTimer&) { nursery_.spawn(watch_load()); }
+
+Task<void> SecondarySession::watch_load() {
+  const auto deadline = steady_clock::now() + load_limit + promote_limit;
+  while (!finished_ && steady_clock::now() < deadline) co_await wait_for(50ms);
+  if (!finished_) dispatch(LoadTimeout{});
+}
+
+void SecondarySession::perform(const Promote& action) { nursery_.spawn(promote(action)); }
+
+Task<void> SecondarySession::promote(Promote action) {
+  if (failover_) {
+    failover_->load = steady_clock::now() - step_time_;
+    failover_->checkpoint = action.checkpoint;
+    step_time_ = steady_clock::now();
+  }
+  observer_.event("loaded", "checkpoint " + std::to_string(action.checkpoint) + " is loaded",
+                  {{"checkpoint", action.checkpoint}});
+  // The VM is stopped: its network is made ready first, so that its first packet already leaves.
+  for (const auto& channel : channels_) {
+    const auto detached = co_await channel->detach(*vm_.qmp);
+    if (!detached) observer_.event("refused", detached.error().message, {});
+  }
+  const auto connected = vm_.connect_network();
+  if (!connected) observer_.event("refused", connected.error().message, {});
+  close_stream();
+  const auto told = co_await qmp::colo_lost_heartbeat(*vm_.qmp);
+  if (!told) observer_.event("refused", told.error().message, {});
+  const auto running = co_await wait_until_running(*vm_.qmp, promote_limit);
+  if (!running) {
+    dispatch(LoadTimeout{});
+    co_return;
+  }
+  if (failover_) failover_->running = steady_clock::now() - step_time_;
+  dispatch(VmRunning{});
+}
+
+void SecondarySession::perform(const Announce&) {
+  announcing_ = true;
+  nursery_.spawn(announce());
+}
+
+Task<void> SecondarySession::announce() {
+  const auto announced = co_await qmp::announce_self(*vm_.qmp);
+  if (!announced) observer_.event("refused", announced.error().message, {});
+  std::vector<std::pair<std::string, bool>> capabilities;
+  for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, false);
+  (void)co_await qmp::set_capabilities(*vm_.qmp, capabilities);
+  announcing_ = false;
+  changed_.notify();
+}
+
+void SecondarySession::perform(const KillVm&) { nursery_.spawn(kill_vm()); }
+
+Task<void> SecondarySession::kill_vm() { co_await vm_.kill(); }
+
+void SecondarySession::perform(const FinishSecondary& action) { finished_ = action; }
+
+}  // namespace tandem::session

@@ -1,0 +1,102 @@
+// The secondary's side of a pair, carried out: checkpoints come in whole, are verified, acknowledged and fed
+// to the secondary QEMU, which stays stopped in between; when the primary is gone, the VM goes on here.
+//
+// All decisions are secondary_machine's.
+#pragma once
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "base/nursery.hpp"
+#include "base/signal.hpp"
+#include "engine/checkpoint/buffer.hpp"
+#include "engine/session/failure_detector.hpp"
+#include "engine/session/frame_channel.hpp"
+#include "engine/session/net_channel.hpp"
+#include "engine/session/secondary_machine.hpp"
+#include "engine/session/session.hpp"
+
+namespace tandem::session {
+
+class SecondarySession {
+ public:
+  SecondarySession(asio::any_io_executor executor, PairSettings settings, Lanes lanes, VmControl vm,
+                   arbiter::Arbiter& arbiter, Observer observer);
+
+  /// The VM's QEMU waits with `-incoming defer`. Returns when the pair has ended.
+  Task<FinishSecondary> run();
+
+  /// QEMU's monitor is gone or its process has ended.
+  void vm_lost(Error error);
+  /// Protection ends from this side: the primary goes on alone.
+  void leave(std::string reason);
+
+  [[nodiscard]] const SecondaryMachine& machine() const noexcept { return machine_; }
+  [[nodiscard]] SessionCounters counters() const;
+  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const { return channels_; }
+  [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_; }
+
+ private:
+  void dispatch(const SecondaryEvent& event);
+  void perform(const TellPeer& action);
+  void perform(const FeedRequest&);
+  void perform(const Feed& action);
+  void perform(const CloseLanes&);
+  void perform(const Claim& action);
+  void perform(const StartLoadTimer&);
+  void perform(const Promote& action);
+  void perform(const Announce&);
+  void perform(const KillVm&);
+  void perform(const FinishSecondary& action);
+
+  Task<void> start();
+  Task<Result<void>> start_incoming();
+  Task<void> read_bulk();
+  Task<Result<void>> receive_bulk();
+  Task<Result<void>> receive_checkpoint(wire::FrameHeader header);
+  Task<void> read_svm();
+  Task<Result<void>> receive_svm();
+  Task<Result<void>> forward_return_path();
+  Task<void> read_control();
+  Task<void> read_packets();
+  Task<void> beat();
+  Task<void> feed(Feed action);
+  Task<void> claim(Claim action);
+  Task<void> watch_load();
+  Task<void> promote(Promote action);
+  Task<void> announce();
+  Task<void> kill_vm();
+
+  void peer_lost(Error error);
+  void heard();
+  void note_loss(const std::string& reason);
+  void close_stream();
+
+  asio::any_io_executor executor_;
+  PairSettings settings_;
+  std::unique_ptr<transport::Lane> bulk_;
+  FrameChannel packet_, control_;
+  VmControl vm_;
+  arbiter::Arbiter& arbiter_;
+  Observer observer_;
+  SecondaryMachine machine_;
+  FailureDetector detector_;
+  Nursery nursery_;
+  Signal changed_;
+
+  asio::posix::stream_descriptor stream_;
+  std::vector<std::shared_ptr<NetChannel>> channels_;
+  std::shared_ptr<checkpoint::BufferPool> buffers_;
+  std::map<Checkpoint, checkpoint::BufferPool::Lease> whole_;  ///< committed and not yet loaded
+
+  bool announcing_ = false;
+  SessionCounters counters_;
+  std::chrono::system_clock::time_point last_heard_;
+  std::chrono::steady_clock::time_point step_time_;
+  std::optional<FailoverTimes> failover_;
+  std::optional<FinishSecondary> finished_;
+};
+
+}  // namespace tandem::session

@@ -1,0 +1,89 @@
+// What the coroutine shells of both sides have in common: what they need, what they tell, what they count.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/arbiter/arbiter.hpp"
+#include "engine/session/machine.hpp"
+#include "engine/transport/lane.hpp"
+#include "proxy/output_gate.hpp"
+#include "qmp/client.hpp"
+
+namespace tandem::session {
+
+struct Lanes {
+  std::unique_ptr<transport::Lane> bulk, packet, control;
+};
+
+/// The same on both sides; the primary's values are sent to the secondary at set-up.
+struct PairSettings {
+  std::string vm;
+  std::string host;  ///< this side's name
+  std::string peer;
+  Generation generation = 1;
+  std::chrono::milliseconds heartbeat{100};
+  std::chrono::milliseconds heartbeat_timeout{350};
+  std::chrono::milliseconds checkpoint_period{250};
+  std::uint64_t checkpoint_bytes_max = 0;  ///< from the VM's memory size; nothing larger is accepted
+  std::vector<std::string> colo_capabilities;
+  proxy::GateLimits gate;
+};
+
+/// The largest checkpoint a VM of this much memory can have: every page with its record header, and its
+/// device state.
+constexpr std::uint64_t checkpoint_bytes_max(std::uint64_t memory_mib) {
+  const auto pages = (memory_mib + 64) * 256;  // video memory and firmware besides
+  return pages * (4096 + 8) + (64u << 20);
+}
+
+/// What the owner of the VM is told. Called on the session's thread.
+struct Observer {
+  /// Something a person wants to know; types are listed in docs/api.md.
+  std::function<void(std::string type, std::string message, nlohmann::json data)> event;
+  /// The arbiter has given this host the VM. Must be on disk before the VM runs alone.
+  std::function<void(Generation)> granted;
+};
+
+/// The host's side of the VM that a session needs.
+struct VmControl {
+  std::shared_ptr<qmp::Client> qmp;
+  std::vector<std::string> netdevs;
+  /// Joins the VM's taps to their bridges.
+  std::function<Result<void>()> connect_network;
+  /// SIGKILLs QEMU and returns when it is gone.
+  std::function<Task<void>()> kill;
+};
+
+/// Durations of one take-over, each from the step before.
+struct FailoverTimes {
+  std::chrono::system_clock::time_point last_heard;  ///< of the peer
+  std::chrono::duration<double, std::milli> detection{0};  ///< last sign of the peer to the verdict "lost"
+  std::chrono::duration<double, std::milli> decision{0};   ///< to the arbiter's word
+  std::chrono::duration<double, std::milli> load{0};       ///< to the last committed checkpoint loaded
+  std::chrono::duration<double, std::milli> running{0};    ///< to the VM running
+  Checkpoint checkpoint = 0;
+  std::string reason;
+};
+
+struct SessionCounters {
+  std::uint64_t dirty_bytes = 0;  ///< page contents in all checkpoints
+  std::uint64_t wire_bytes = 0;   ///< on all lanes, both ways
+  std::uint64_t checkpoint_bytes_largest = 0;
+};
+
+/// Sleeps.
+Task<void> wait_for(std::chrono::milliseconds delay);
+
+/// Polls query-status every few milliseconds until the VM runs. Errc::timed_out after `limit`.
+Task<Result<void>> wait_until_running(qmp::Client& qmp, std::chrono::milliseconds limit);
+
+/// A connected pair of unix stream sockets; the second end is handed to QEMU as `name`, the first is ours.
+Task<Result<int>> give_socket(qmp::Client& qmp, std::string name);
+
+}  // namespace tandem::session

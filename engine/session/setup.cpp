@@ -1,0 +1,65 @@
+#include "engine/session/setup.hpp"
+
+namespace tandem::session {
+namespace {
+
+using std::chrono::milliseconds;
+
+Result<milliseconds> duration(const nlohmann::json& json, const char* key, std::int64_t min,
+                              std::int64_t max) {
+  const auto count = json.at(key).get<std::int64_t>();
+  if (count < min || count > max) {
+    return Error{Errc::invalid_input, std::string(key) + " is " + std::to_string(count)};
+  }
+  return milliseconds(count);
+}
+
+}  // namespace
+
+std::string encode_setup(const Setup& setup) {
+  return nlohmann::json{{"vm", hypervisor::to_json(setup.definition)},
+                        {"primary", setup.settings.host},
+                        {"secondary", setup.settings.peer},
+                        {"generation", setup.settings.generation},
+                        {"heartbeat_ms", setup.settings.heartbeat.count()},
+                        {"heartbeat_timeout_ms", setup.settings.heartbeat_timeout.count()},
+                        {"checkpoint_period_ms", setup.settings.checkpoint_period.count()},
+                        {"colo_capabilities", setup.settings.colo_capabilities},
+                        {"qemu_version", setup.qemu_version},
+                        {"arbiter", setup.arbiter}}
+      .dump();
+}
+
+Result<Setup> decode_setup(std::string_view text) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) return Error{Errc::invalid_input, "the pair's set-up is not JSON"};
+  try {
+    auto definition = hypervisor::vm_from_json(json.at("vm"));
+    if (!definition) return with_context("the pair's set-up: vm", definition.error());
+    const auto heartbeat = duration(json, "heartbeat_ms", 10, 10'000);
+    const auto timeout = duration(json, "heartbeat_timeout_ms", 50, 60'000);
+    const auto period = duration(json, "checkpoint_period_ms", 10, 60'000);
+    for (const auto* checked : {&heartbeat, &timeout, &period}) {
+      if (!*checked) return with_context("the pair's set-up", checked->error());
+    }
+    Setup setup;
+    setup.settings.vm = definition->name;
+    setup.settings.host = json.at("primary");
+    setup.settings.peer = json.at("secondary");
+    setup.settings.generation = json.at("generation");
+    setup.settings.heartbeat = *heartbeat;
+    setup.settings.heartbeat_timeout = *timeout;
+    setup.settings.checkpoint_period = *period;
+    setup.settings.checkpoint_bytes_max = checkpoint_bytes_max(definition->memory_mib);
+    setup.settings.colo_capabilities =
+        json.at("colo_capabilities").get<std::vector<std::string>>();
+    setup.qemu_version = json.at("qemu_version");
+    setup.arbiter = json.at("arbiter");
+    setup.definition = std::move(*definition);
+    return setup;
+  } catch (const nlohmann::json::exception& error) {
+    return Error{Errc::invalid_input, std::string("the pair's set-up: ") + error.what()};
+  }
+}
+
+}  // namespace tandem::session
