@@ -543,6 +543,7 @@ TEST(QmpClient, KeepsQemusQueueShortSoThatOutOfBandCommandsPass) {
     }
     const auto passed = co_await monitor.receive();
     CO_ASSERT(passed);
+    CO_ASSERT(passed->contains("exec-oob"));
     EXPECT_EQ((*passed)["exec-oob"], "yank");
     EXPECT_FALSE(passed->contains("execute"));
     co_await monitor.reply((*passed)["id"]);
@@ -764,10 +765,9 @@ TEST(QmpClient, OneDescriptorAtATimeForQemuKeepsOnlyTheLast) {
     ScriptedMonitor monitor(executor);
     const auto client = co_await connected(monitor);
     CO_ASSERT(client);
-    std::array<int, 2> ends{};
-    CO_ASSERT(::pipe2(ends.data(), O_CLOEXEC) == 0);
-    UniqueFd first(ends[0]);
-    UniqueFd second(ends[1]);
+    UniqueFd first(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    UniqueFd second(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
+    CO_ASSERT(first && second);
     struct stat second_is {};
     ::fstat(second.get(), &second_is);
     auto one = launch(executor, client, "getfd", with_fd(first.get()));
@@ -776,7 +776,7 @@ TEST(QmpClient, OneDescriptorAtATimeForQemuKeepsOnlyTheLast) {
     // The client sends from its own copies: the caller's may have gone, and their numbers been
     // reused.
     second.reset();
-    UniqueFd impostor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const UniqueFd impostor(::open("/dev/full", O_RDONLY | O_CLOEXEC));
 
     auto request = co_await monitor.receive();
     CO_ASSERT(request);
@@ -789,12 +789,41 @@ TEST(QmpClient, OneDescriptorAtATimeForQemuKeepsOnlyTheLast) {
     CO_ASSERT(monitor.descriptors().size() == 2);
     struct stat received_is {};
     ::fstat(monitor.descriptors().back().get(), &received_is);
-    EXPECT_EQ(received_is.st_ino, second_is.st_ino);
+    EXPECT_EQ(received_is.st_rdev, second_is.st_rdev);
     co_await monitor.reply((*request)["id"]);
     const Answer first_done = co_await one.result();
     const Answer second_done = co_await two.result();
     EXPECT_TRUE(first_done);
     EXPECT_TRUE(second_done);
+  });
+}
+
+TEST(QmpClient, ACommandGoesOnceTheDescriptorThatWaitedBeforeItIsGivenUp) {
+  run([]() -> Task<> {
+    const auto executor = EXECUTOR();
+    ScriptedMonitor monitor(executor);
+    const auto client = co_await connected(monitor);
+    CO_ASSERT(client);
+    const UniqueFd fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    auto unanswered = launch(executor, client, "getfd", with_fd(fd.get()));
+    ExecuteOptions impatient = with_fd(fd.get());
+    impatient.timeout = milliseconds(10);
+    auto waiting = launch(executor, client, "getfd", impatient);
+    auto after = launch(executor, client, "after");
+    const Answer given_up = co_await waiting.result();
+    EXPECT_EQ(code(given_up), Errc::timed_out);
+    const auto getfd = co_await monitor.receive();
+    CO_ASSERT(getfd);
+    const auto request = co_await monitor.receive();
+    CO_ASSERT(request);
+    EXPECT_EQ((*request)["execute"], "after");
+    EXPECT_EQ(monitor.descriptors().size(), 1U);
+    co_await monitor.reply((*request)["id"]);
+    const Answer answer = co_await after.result();
+    EXPECT_TRUE(answer);
+    co_await monitor.reply((*getfd)["id"]);
+    const Answer first = co_await unanswered.result();
+    EXPECT_TRUE(first);
   });
 }
 
