@@ -1,0 +1,46 @@
+#include "engine/daemon/event_log.hpp"
+
+#include <spdlog/spdlog.h>
+
+namespace tandem::daemon {
+
+nlohmann::json to_json(const LoggedEvent& event) {
+  const auto seconds = std::chrono::duration<double>(event.time.time_since_epoch()).count();
+  return {{"seq", event.seq},   {"time", seconds},         {"vm", event.vm},
+          {"type", event.type}, {"message", event.message}, {"data", event.data}};
+}
+
+void EventLog::add(std::string vm, std::string type, std::string message, nlohmann::json data) {
+  if (!data.is_object()) data = nlohmann::json::object();
+  spdlog::info("{}: {}: {} {}", vm, type, message, data.empty() ? std::string() : data.dump());
+  std::function<void()> handler;
+  {
+    const std::scoped_lock lock(mutex_);
+    events_.push_back({++last_, std::chrono::system_clock::now(), std::move(vm), std::move(type),
+                       std::move(message), std::move(data)});
+    if (events_.size() > capacity_) events_.pop_front();
+    handler = on_new_;
+  }
+  if (handler) handler();
+}
+
+std::vector<LoggedEvent> EventLog::after(std::uint64_t seq) const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<LoggedEvent> found;
+  for (const auto& event : events_) {
+    if (event.seq > seq) found.push_back(event);
+  }
+  return found;
+}
+
+std::uint64_t EventLog::last() const {
+  const std::scoped_lock lock(mutex_);
+  return last_;
+}
+
+void EventLog::on_new(std::function<void()> handler) {
+  const std::scoped_lock lock(mutex_);
+  on_new_ = std::move(handler);
+}
+
+}  // namespace tandem::daemon

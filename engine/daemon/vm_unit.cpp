@@ -1,0 +1,594 @@
+#include "engine/daemon/vm_unit.hpp"
+
+#include <boost/asio/post.hpp>
+#include <random>
+
+#include "engine/session/net_channel.hpp"
+#include "engine/transport/tcp.hpp"
+#include "qmp/commands.hpp"
+
+namespace tandem::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::system_clock;
+
+constexpr auto connect_limit = 3s;
+constexpr auto crash_recovery_limit = 5s;
+constexpr auto claim_retry = 200ms;
+
+std::string random_session() {
+  std::random_device source;
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string text;
+  for (int i = 0; i < 32; ++i) text += digits[source() % digits.size()];
+  return text;
+}
+
+nlohmann::json to_json(const session::FailoverTimes& times) {
+  const auto total = times.detection + times.decision + times.load + times.running;
+  return {{"reason", times.reason},
+          {"detection_ms", times.detection.count()},
+          {"decision_ms", times.decision.count()},
+          {"load_ms", times.load.count()},
+          {"running_ms", times.running.count()},
+          {"total_ms", total.count()},
+          {"checkpoint", times.checkpoint}};
+}
+
+/// Marks a unit as changing for the length of a scope.
+class Change {
+ public:
+  explicit Change(bool& flag) : flag_(flag) { flag_ = true; }
+  ~Change() { flag_ = false; }
+  Change(const Change&) = delete;
+  Change& operator=(const Change&) = delete;
+
+ private:
+  bool& flag_;
+};
+
+}  // namespace
+
+VmUnit::VmUnit(HostContext& host, hypervisor::VmDefinition definition)
+    : host_(host),
+      name_(definition.name),
+      definition_(std::move(definition)),
+      nursery_(thread_.executor()) {}
+
+VmUnit::~VmUnit() { thread_.stop(); }
+
+hypervisor::LocalHypervisor VmUnit::hypervisor() const {
+  return {host_.config.qemu, host_.qemu ? *host_.qemu : hypervisor::QemuProbe{}, host_.config.run_dir};
+}
+
+Error VmUnit::state_error(const std::string& wanted) const {
+  std::string state = "it is " + std::string(to_string(role_));
+  if (role_ == Role::none) state = process_ ? "it runs unprotected" : "it is not running";
+  if (changing_) state = "another change of it is under way";
+  return {Errc::conflict, name_ + " cannot be " + wanted + ": " + state};
+}
+
+void VmUnit::event(std::string type, std::string message, nlohmann::json data) {
+  host_.events.add(name_, std::move(type), std::move(message), std::move(data));
+}
+
+void VmUnit::save() {
+  if (!process_) return;
+  const auto saved =
+      host_.states.save({definition_, process_->process, role_, generation_, peer_});
+  if (!saved) event("refused", "its state cannot be saved: " + saved.error().message);
+}
+
+void VmUnit::set_role(Role role, std::uint64_t generation, std::string peer) {
+  role_ = role;
+  generation_ = generation;
+  peer_ = std::move(peer);
+  save();
+}
+
+void VmUnit::forget_process() {
+  if (qmp_) qmp_->close();
+  qmp_.reset();
+  process_.reset();
+  role_ = Role::none;
+  peer_.clear();
+  busy_ = changing_;
+  const auto removed = host_.states.remove(name_);
+  if (!removed) event("refused", removed.error().message);
+}
+
+// ---- the QEMU process
+
+Task<Result<void>> VmUnit::connect_monitor(const std::filesystem::path& socket) {
+  auto client = co_await qmp::Client::connect(socket.string());
+  if (!client) co_return with_context("monitor of " + name_, client.error());
+  qmp_ = *client;
+  qmp_->on_event([this](const qmp::Event& e) { on_event(e); });
+  qmp_->on_close([this](const Error& e) { on_monitor_closed(e); });
+  co_return Result<void>();
+}
+
+void VmUnit::on_event(const qmp::Event& e) {
+  if (e.name == "STOP") stop_clock_.stopped(e.at);
+  if (e.name == "RESUME") stop_clock_.resumed(e.at);
+  if (e.name == "SHUTDOWN") {
+    const bool by_guest = e.data.is_object() && e.data.value("guest", false);
+    if (by_guest) event("guest-shutdown", "the guest powered itself off");
+    if (by_guest && primary_) primary_->vm_shut_down();
+  }
+}
+
+void VmUnit::on_monitor_closed(const Error& error) {
+  if (primary_) {
+    event("vm-lost", "QEMU has ended: " + error.message);
+    primary_->vm_lost(error);
+  } else if (secondary_) {
+    secondary_->vm_lost(error);
+  } else if (process_ && !changing_) {
+    event("vm-exited", "QEMU has ended: " + error.message);
+    forget_process();
+  }
+}
+
+Task<Result<void>> VmUnit::start_process(hypervisor::StartMode mode) {
+  if (!host_.qemu) co_return Error{Errc::unavailable, "QEMU has not been examined yet; try again"};
+  auto driver = hypervisor();
+  auto started = co_await driver.start(definition_, mode);
+  if (!started) co_return started.error();
+  process_ = std::move(*started);
+  const auto connected = co_await connect_monitor(process_->qmp_socket);
+  if (!connected) {
+    co_await kill_process();
+    co_return connected.error();
+  }
+  co_return Result<void>();
+}
+
+Task<void> VmUnit::kill_process() {
+  if (!process_) co_return;
+  auto driver = hypervisor();
+  const auto killed = co_await driver.kill(*process_);
+  if (!killed) event("refused", "cannot kill its QEMU: " + killed.error().message);
+}
+
+Result<void> VmUnit::connect_network() {
+  for (const auto& nic : definition_.nics) {
+    if (nic.bridge.empty()) continue;
+    const auto joined = hypervisor::set_bridge(nic.tap, nic.bridge);
+    if (!joined) return joined.error();
+  }
+  return {};
+}
+
+Task<Result<void>> VmUnit::start() {
+  if (changing_ || process_) co_return state_error("started");
+  const Change change(changing_);
+  busy_ = true;
+  auto started = co_await start_process(hypervisor::StartMode::run);
+  if (started) {
+    started = connect_network();
+    if (!started) co_await kill_process();
+  }
+  if (!started) {
+    forget_process();
+    busy_ = false;
+    co_return started.error();
+  }
+  set_role(Role::none, generation_, "");
+  stop_clock_.restart(system_clock::now(), false);
+  event("vm-started", "QEMU runs", {{"pid", process_->process.pid}});
+  co_return Result<void>();
+}
+
+Task<Result<void>> VmUnit::stop() {
+  if (changing_ || !process_ || primary_ || secondary_) co_return state_error("stopped");
+  const Change change(changing_);
+  const bool was_solo = role_ == Role::solo;
+  co_await kill_process();
+  forget_process();
+  busy_ = false;
+  if (was_solo) {
+    // The next start may be on any host.
+    const auto retired = co_await host_.arbiter.retire(name_, host_.config.host);
+    if (!retired) event("refused", "arbiter: " + retired.error().message);
+  }
+  event("vm-exited", "stopped by request");
+  co_return Result<void>();
+}
+
+session::VmControl VmUnit::vm_control() {
+  session::VmControl control;
+  control.qmp = qmp_;
+  for (const auto& nic : definition_.nics) control.netdevs.push_back(nic.id);
+  control.connect_network = [this] { return connect_network(); };
+  control.kill = [this] { return kill_process(); };
+  return control;
+}
+
+session::Observer VmUnit::observer() {
+  return {
+      [this](std::string type, std::string message, nlohmann::json data) {
+        if (type == "protected" || type == "synchronised") {
+          stop_clock_.restart(system_clock::now(), false);
+        }
+        event(std::move(type), std::move(message), std::move(data));
+      },
+      [this](session::Generation generation) { set_role(Role::solo, generation, peer_); },
+  };
+}
+
+// ---- the primary's side
+
+Task<Result<void>> VmUnit::protect(std::string peer_name) {
+  const auto& peers = host_.config.peers;
+  const auto peer = std::ranges::find(peers, peer_name, &Peer::name);
+  if (peer == peers.end()) {
+    co_return Error{Errc::not_found, "there is no peer \"" + peer_name + "\" in the configuration"};
+  }
+  if (changing_ || !process_ || primary_ || secondary_) co_return state_error("protected");
+  {
+    const Change change(changing_);
+    const auto begun = co_await begin_protection(*peer);
+    if (!begun) {
+      last_error_ = begun.error().message;
+      co_return begun.error();
+    }
+  }
+  if (!primary_) co_return Error{Errc::closed, last_error_};
+  co_return co_await primary_->wait_until_protected();
+}
+
+Task<Result<session::Lanes>> VmUnit::connect_lanes(Peer peer) {
+  session::Lanes lanes;
+  const auto hello = nlohmann::json{{"host", host_.config.host},
+                                    {"vm", name_},
+                                    {"session", random_session()},
+                                    {"version", TANDEM_VERSION}}
+                         .dump();
+  const auto what = "peer " + peer.name + " (" + peer.address.host + ":" +
+                    std::to_string(peer.address.port) + ")";
+  for (const auto kind : {wire::LaneKind::bulk, wire::LaneKind::packet, wire::LaneKind::control}) {
+    auto socket = co_await transport::connect_tcp(peer.address, connect_limit);
+    if (!socket) co_return with_context(what, socket.error());
+    auto lane = transport::make_tcp_lane(std::move(*socket));
+    const auto opening = wire::encode_hello(kind, hello);
+    auto done = co_await lane->send(opening);
+    std::array<std::byte, wire::hello_header_size> bytes;
+    if (done) done = co_await lane->receive(bytes);
+    if (!done) co_return with_context(what, done.error());
+    const auto answer = wire::decode_hello_answer(bytes);
+    if (!answer) co_return with_context(what, answer.error());
+    std::string text(answer->text_length, '\0');
+    done = co_await lane->receive(std::as_writable_bytes(std::span(text)));
+    if (!done) co_return with_context(what, done.error());
+    if (answer->status == wire::HelloStatus::refused) {
+      co_return Error{Errc::refused, what + " refuses: " + text};
+    }
+    auto& place = kind == wire::LaneKind::bulk     ? lanes.bulk
+                  : kind == wire::LaneKind::packet ? lanes.packet
+                                                   : lanes.control;
+    place = std::move(lane);
+  }
+  co_return lanes;
+}
+
+Task<Result<void>> VmUnit::begin_protection(Peer peer) {
+  const auto supported = hypervisor::check_version(qmp_->version());
+  if (!supported) co_return supported.error();
+  auto lanes = co_await connect_lanes(peer);
+  if (!lanes) co_return lanes.error();
+  const auto generation =
+      co_await host_.arbiter.establish(name_, host_.config.host, peer.name);
+  if (!generation) co_return with_context("arbiter", generation.error());
+
+  session::Setup setup;
+  setup.definition = definition_;
+  setup.definition.autostart = false;
+  auto& settings = setup.settings;
+  settings.vm = name_;
+  settings.host = host_.config.host;
+  settings.peer = peer.name;
+  settings.generation = *generation;
+  settings.heartbeat = host_.config.heartbeat;
+  settings.heartbeat_timeout = host_.config.heartbeat_timeout;
+  settings.checkpoint_period = host_.config.checkpoint_period;
+  settings.checkpoint_bytes_max = session::checkpoint_bytes_max(definition_.memory_mib);
+  settings.colo_capabilities = hypervisor::colo_capabilities(qmp_->version());
+  setup.qemu_version = to_string(qmp_->version());
+  setup.arbiter = host_.arbiter_name;
+
+  failover_ = nullptr;
+  last_error_.clear();
+  set_role(Role::primary, *generation, peer.name);
+  event("protecting", "synchronising with " + peer.name,
+        {{"peer", peer.name}, {"generation", *generation}});
+  primary_ = std::make_unique<session::PrimarySession>(thread_.executor(), settings, std::move(*lanes),
+                                                       vm_control(), host_.arbiter, observer());
+  nursery_.spawn(run_primary(session::encode_setup(setup)));
+  co_return Result<void>();
+}
+
+Task<void> VmUnit::run_primary(std::string setup) {
+  using Outcome = session::FinishPrimary::Outcome;
+  const auto finish = co_await primary_->run(std::move(setup));
+  if (primary_->failover()) failover_ = to_json(*primary_->failover());
+  const auto generation = primary_->machine().generation();
+  const auto peer = peer_;
+  // Whoever waits for the pair to be protected still has to read its end.
+  co_await asio::post(thread_.executor(), asio::use_awaitable);
+  primary_.reset();
+  last_error_ = finish.reason.message;
+  switch (finish.outcome) {
+    case Outcome::solo:
+      set_role(Role::solo, generation, "");
+      event("solo", "goes on unprotected: " + finish.reason.message,
+            {{"generation", generation}, {"peer", peer}, {"failover", failover_}});
+      break;
+    case Outcome::unprotected:
+      set_role(Role::solo, generation, "");
+      event("unprotected", "goes on unprotected, as requested", {{"generation", generation}});
+      break;
+    case Outcome::vm_lost:
+    case Outcome::superseded:
+      co_await kill_process();
+      forget_process();
+      event("vm-exited", finish.reason.message, {{"peer", peer}});
+      break;
+    case Outcome::guest_shutdown:
+      co_await kill_process();
+      forget_process();
+      (void)co_await host_.arbiter.retire(name_, host_.config.host);
+      event("unprotected", "the pair has ended: the guest powered itself off");
+      break;
+  }
+}
+
+Task<Result<void>> VmUnit::unprotect() {
+  if (!primary_) co_return state_error("unprotected");
+  primary_->unprotect();
+  while (primary_) co_await session::wait_for(5ms);
+  if (role_ != Role::solo) co_return Error{Errc::conflict, last_error_};
+  co_return Result<void>();
+}
+
+Task<Result<void>> VmUnit::failover() {
+  if (!primary_ || primary_->machine().phase() != session::PrimaryMachine::Phase::protecting) {
+    co_return state_error("switched over");
+  }
+  const auto peer = peer_;
+  primary_->switch_over();
+  while (primary_) co_await session::wait_for(5ms);
+  if (process_) co_return Error{Errc::conflict, peer + " did not take over: " + last_error_};
+  co_return Result<void>();
+}
+
+// ---- the secondary's side
+
+Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
+  using Outcome = session::FinishSecondary::Outcome;
+  busy_ = true;
+  const auto frame = co_await session::receive_frame(*lanes.control, wire::LaneKind::control);
+  Result<session::Setup> setup = Error{Errc::protocol, "the set-up of the pair was expected first"};
+  if (!frame) {
+    setup = frame.error();
+  } else if (frame->header.type == wire::FrameType::setup) {
+    setup = session::decode_setup(frame->payload);
+  }
+  Result<void> ready = setup ? Result<void>() : Result<void>(setup.error());
+  if (setup && setup->definition.name != name_) {
+    ready = Error{Errc::protocol, "the set-up is for VM \"" + setup->definition.name + "\""};
+  }
+  if (ready) ready = co_await prepare_secondary(*setup, lanes);
+  if (!ready) {
+    event("refused", primary + " cannot protect the VM here: " + ready.error().message);
+    (void)co_await session::send_frame(*lanes.control, wire::FrameType::failed, ready.error().message);
+    busy_ = process_.has_value();
+    co_return;
+  }
+
+  const auto finish = co_await secondary_->run();
+  if (secondary_->failover()) failover_ = to_json(*secondary_->failover());
+  const auto generation = secondary_->machine().generation();
+  secondary_.reset();
+  last_error_ = finish.reason.message;
+  if (finish.outcome == Outcome::promoted) {
+    set_role(Role::solo, generation, "");
+    stop_clock_.restart(system_clock::now(), false);
+    event("promoted", "the VM goes on here",
+          {{"generation", generation}, {"peer", primary}, {"failover", failover_}});
+  } else {
+    co_await kill_process();
+    forget_process();
+    busy_ = false;
+    event(finish.outcome == Outcome::failed ? "vm-lost" : "unprotected",
+          "the secondary VM has ended: " + finish.reason.message, {{"peer", primary}});
+  }
+}
+
+Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lanes& lanes) {
+  if (changing_ || process_ || primary_ || secondary_) co_return state_error("a secondary");
+  const Change change(changing_);
+  if (setup.arbiter != host_.arbiter_name) {
+    co_return Error{Errc::refused, "the hosts ask different arbiters: " + setup.arbiter + " there, " +
+                                       host_.arbiter_name + " here"};
+  }
+  definition_ = setup.definition;
+  const auto started = co_await start_process(hypervisor::StartMode::incoming);
+  if (!started) {
+    forget_process();
+    co_return started.error();
+  }
+  const auto version = to_string(qmp_->version());
+  if (version != setup.qemu_version) {
+    co_await kill_process();
+    forget_process();
+    co_return Error{Errc::refused, "QEMU is " + setup.qemu_version + " there and " + version +
+                                       " here: install the same version on both hosts"};
+  }
+  auto settings = setup.settings;
+  std::swap(settings.host, settings.peer);
+  failover_ = nullptr;
+  set_role(Role::secondary, settings.generation, settings.peer);
+  secondary_ = std::make_unique<session::SecondarySession>(
+      thread_.executor(), settings, std::move(lanes), vm_control(), host_.arbiter, observer());
+  co_return Result<void>();
+}
+
+// ---- after a crash, and at the end
+
+Task<void> VmUnit::recover(VmState state) {
+  definition_ = state.definition;
+  auto driver = hypervisor();
+  auto adopted = driver.adopt(name_, state.process);
+  if (!adopted) {
+    event("vm-exited", "its QEMU ended while no daemon watched");
+    process_.reset();
+    forget_process();
+    co_return;
+  }
+  const Change change(changing_);
+  busy_ = true;
+  process_ = std::move(*adopted);
+  role_ = state.role;
+  generation_ = state.generation;
+  peer_ = state.peer;
+  const auto connected = co_await connect_monitor(process_->qmp_socket);
+  if (!connected) {
+    event("refused", "its monitor does not answer: " + connected.error().message);
+    co_return;
+  }
+  if (role_ == Role::primary || role_ == Role::secondary) {
+    // A member of a pair that has lost its daemon asks like one that has lost its peer. A secondary does
+    // not ask: what was committed and not loaded went with the daemon. But it may have been told yes.
+    const auto record = co_await host_.arbiter.look(name_);
+    const bool chosen = record && *record && (*record)->solo == host_.config.host;
+    if (role_ == Role::secondary && !chosen) {
+      co_await kill_process();
+      forget_process();
+      busy_ = false;
+      event("daemon-recovered", "the secondary VM was given up: its daemon had died");
+      co_return;
+    }
+    for (;;) {
+      const auto verdict =
+          co_await host_.arbiter.claim_solo(name_, state.generation, host_.config.host);
+      if (verdict && !verdict->granted) {
+        co_await kill_process();
+        forget_process();
+        busy_ = false;
+        event("arbiter-denied", verdict->holder + " goes on with the VM; this one was stopped",
+              {{"generation", verdict->generation}});
+        co_return;
+      }
+      if (verdict) {
+        set_role(Role::solo, verdict->generation, "");
+        break;
+      }
+      event("arbiter-silent", verdict.error().message);
+      co_await session::wait_for(claim_retry);
+    }
+    if (state.role == Role::secondary) {
+      event("refused", "checkpoints that were committed and not loaded are lost with the former daemon");
+      const auto joined = connect_network();
+      if (!joined) event("refused", joined.error().message);
+    }
+  }
+  co_await go_alone_after_crash();
+  if (state.role == Role::secondary) (void)co_await qmp::announce_self(*qmp_);
+  stop_clock_.restart(system_clock::now(), false);
+  event("daemon-recovered", "the VM goes on" + std::string(role_ == Role::solo ? ", unprotected" : ""),
+        {{"generation", generation_}});
+}
+
+Task<void> VmUnit::go_alone_after_crash() {
+  const auto told = co_await qmp::colo_lost_heartbeat(*qmp_);
+  const auto status = co_await qmp::query_status(*qmp_);
+  if (!told && status && !status->running && status->state != "shutdown") {
+    (void)co_await qmp::migrate_cancel(*qmp_);
+    (void)co_await qmp::cont(*qmp_);
+  }
+  const auto running = co_await session::wait_until_running(*qmp_, crash_recovery_limit);
+  if (!running) event("refused", running.error().message);
+  const auto removed = co_await session::remove_leftover_filters(*qmp_);
+  if (!removed) event("refused", "filters: " + removed.error().message);
+}
+
+Task<void> VmUnit::release() {
+  if (primary_) {
+    primary_->unprotect();
+  } else if (secondary_) {
+    secondary_->leave("the daemon of " + host_.config.host + " is being stopped");
+  }
+  while (primary_ || secondary_) co_await session::wait_for(5ms);
+}
+
+Task<nlohmann::json> VmUnit::status() {
+  const auto now = system_clock::now();
+  std::string state = process_ ? "running" : "stopped";
+  bool is_protected = false;
+  nlohmann::json checkpoints{{"last", 0}, {"committed", 0}, {"loaded", 0}, {"in_flight", 0}};
+  session::SessionCounters counters;
+  const std::vector<std::shared_ptr<session::NetChannel>> none;
+  const auto* channels = &none;
+  if (primary_) {
+    const auto& machine = primary_->machine();
+    state = to_string(machine.phase());
+    is_protected = machine.phase() == session::PrimaryMachine::Phase::protecting;
+    checkpoints = {{"last", machine.last()},
+                   {"committed", machine.committed()},
+                   {"loaded", machine.loaded()},
+                   {"in_flight", machine.in_flight()}};
+    counters = primary_->counters();
+    channels = &primary_->channels();
+  } else if (secondary_) {
+    const auto& machine = secondary_->machine();
+    state = to_string(machine.phase());
+    is_protected = machine.phase() == session::SecondaryMachine::Phase::protecting;
+    checkpoints = {{"last", machine.committed()},
+                   {"committed", machine.committed()},
+                   {"loaded", machine.loaded()},
+                   {"in_flight", machine.committed() - machine.loaded()}};
+    counters = secondary_->counters();
+    channels = &secondary_->channels();
+  }
+  proxy::GateCounters frames;
+  std::size_t held_frames = 0;
+  std::size_t held_bytes = 0;
+  for (const auto& channel : *channels) {
+    const auto& gate = channel->gate();
+    held_frames += gate.held_frames();
+    held_bytes += gate.held_bytes();
+    frames.captured_frames += gate.counters().captured_frames;
+    frames.released_frames += gate.counters().released_frames;
+    frames.dropped_frames += gate.counters().dropped_frames;
+    frames.drained_frames += gate.counters().drained_frames;
+  }
+  co_return nlohmann::json{
+      {"name", name_},
+      {"role", to_string(role_)},
+      {"state", state},
+      {"protected", is_protected},
+      {"generation", generation_},
+      {"peer", peer_.empty() ? nlohmann::json() : nlohmann::json(peer_)},
+      {"policy", "periodic"},
+      {"qemu_pid", process_ ? nlohmann::json(process_->process.pid) : nlohmann::json()},
+      {"checkpoints", checkpoints},
+      {"pause_ms", stop_clock_.to_json()},
+      {"stopped_ratio", stop_clock_.stopped_ratio(now)},
+      {"dirty_bytes", counters.dirty_bytes},
+      {"wire_bytes", counters.wire_bytes},
+      {"checkpoint_bytes_largest", counters.checkpoint_bytes_largest},
+      {"gate",
+       {{"held_frames", held_frames},
+        {"held_bytes", held_bytes},
+        {"captured_frames", frames.captured_frames},
+        {"released_frames", frames.released_frames},
+        {"dropped_frames", frames.dropped_frames},
+        {"drained_frames", frames.drained_frames}}},
+      {"failover", failover_},
+      {"last_error", last_error_.empty() ? nlohmann::json() : nlohmann::json(last_error_)},
+  };
+}
+
+}  // namespace tandem::daemon

@@ -1,0 +1,103 @@
+// One VM on this host: its QEMU, its role, and the session that protects it or takes part in protecting it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "base/nursery.hpp"
+#include "engine/daemon/config.hpp"
+#include "engine/daemon/event_log.hpp"
+#include "engine/daemon/pair_thread.hpp"
+#include "engine/daemon/state_store.hpp"
+#include "engine/daemon/stop_clock.hpp"
+#include "engine/session/primary_session.hpp"
+#include "engine/session/secondary_session.hpp"
+#include "engine/session/setup.hpp"
+
+namespace tandem::daemon {
+
+/// What all VMs of a host share. Outlives them.
+struct HostContext {
+  const Config& config;
+  EventLog& events;
+  StateStore& states;
+  arbiter::Arbiter& arbiter;
+  std::string arbiter_name;  ///< kind and place
+  /// Set once QEMU has been probed; recovery does not wait for it.
+  std::shared_ptr<const hypervisor::QemuProbe> qemu;
+};
+
+class VmUnit {
+ public:
+  VmUnit(HostContext& host, hypervisor::VmDefinition definition);
+  ~VmUnit();
+
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] asio::any_io_executor executor() { return thread_.executor(); }
+  [[nodiscard]] std::chrono::milliseconds idle_for() const noexcept { return thread_.idle_for(); }
+  /// Anything runs or is about to: no second pair may begin. From any thread.
+  [[nodiscard]] bool busy() const noexcept { return busy_; }
+
+  // The rest is called on executor() only.
+
+  Task<Result<void>> start();
+  Task<Result<void>> stop();
+  Task<Result<void>> protect(std::string peer);
+  Task<Result<void>> unprotect();
+  Task<Result<void>> failover();
+  /// The peer `primary` wants this host to be the secondary of its VM. Ends when the pair does.
+  Task<void> serve_secondary(session::Lanes lanes, std::string primary);
+  /// Takes up what a former daemon has left (R8, R10).
+  Task<void> recover(VmState state);
+  /// The daemon ends: the VM runs on, unprotected.
+  Task<void> release();
+  Task<nlohmann::json> status();
+
+ private:
+  Task<Result<void>> connect_monitor(const std::filesystem::path& socket);
+  Task<Result<session::Lanes>> connect_lanes(Peer peer);
+  Task<Result<void>> begin_protection(Peer peer);
+  Task<void> run_primary(std::string setup);
+  Task<Result<void>> prepare_secondary(session::Setup setup, session::Lanes& lanes);
+  Task<void> go_alone_after_crash();
+  Task<void> kill_process();
+  Task<Result<void>> start_process(hypervisor::StartMode mode);
+
+  void on_event(const qmp::Event& event);
+  void on_monitor_closed(const Error& error);
+  void forget_process();
+  void set_role(Role role, std::uint64_t generation, std::string peer);
+  void save();
+  void event(std::string type, std::string message, nlohmann::json data = nlohmann::json::object());
+  Result<void> connect_network();
+  [[nodiscard]] session::VmControl vm_control();
+  [[nodiscard]] session::Observer observer();
+  [[nodiscard]] hypervisor::LocalHypervisor hypervisor() const;
+  [[nodiscard]] Error state_error(const std::string& wanted) const;
+
+  PairThread thread_;  ///< first: everything below uses its io_context until it is gone
+  HostContext& host_;
+  std::string name_;
+  hypervisor::VmDefinition definition_;
+  std::atomic<bool> busy_ = false;
+  bool changing_ = false;  ///< a start, stop or set-up is under way
+
+  std::optional<hypervisor::VmProcess> process_;
+  std::shared_ptr<qmp::Client> qmp_;
+  Role role_ = Role::none;
+  std::uint64_t generation_ = 0;
+  std::string peer_;
+  StopClock stop_clock_;
+  nlohmann::json failover_;  ///< of the last one; null before
+  std::string last_error_;
+
+  std::unique_ptr<session::PrimarySession> primary_;
+  std::unique_ptr<session::SecondarySession> secondary_;
+
+  Nursery nursery_;
+};
+
+}  // namespace tandem::daemon
