@@ -155,11 +155,9 @@ Task<void> Daemon::start() {
   for (const auto& error : errors) events_.add("", "refused", error.message, {});
   for (const auto& vm : config_.vms) make_unit(vm);
 
-  const auto probed = co_await probe_qemu();
-  if (!probed) {
-    events_.add("", "refused", probed.error().message, {});
-    co_return;
-  }
+  auto probed = co_await probe_qemu();
+  if (!probed) events_.add("", "refused", probed.error().message, {});
+  host_.qemu = std::make_shared<const Result<hypervisor::QemuProbe>>(std::move(probed));
   for (const auto& vm : config_.vms) {
     auto* unit = find(vm.name);
     if (!vm.autostart || unit->busy()) continue;
@@ -168,7 +166,7 @@ Task<void> Daemon::start() {
   }
 }
 
-Task<Result<void>> Daemon::probe_qemu() {
+Task<Result<hypervisor::QemuProbe>> Daemon::probe_qemu() {
   // A probe boots a guest; its result is kept as long as binary and settings stay the same.
   const auto cache = config_.state_dir / "qemu-probe.json";
   const auto key = accelerator_key(config_.qemu);
@@ -182,8 +180,7 @@ Task<Result<void>> Daemon::probe_qemu() {
                                                        : hypervisor::Accelerator::tcg;
         probe.shim = json.at("shim");
         probe.accelerator_reason = json.at("reason");
-        host_.qemu = std::make_shared<const hypervisor::QemuProbe>(probe);
-        co_return Result<void>();
+        co_return probe;
       } catch (const nlohmann::json::exception&) {
         spdlog::info("{} is not what this version writes; QEMU is examined again", cache.string());
       }
@@ -191,7 +188,6 @@ Task<Result<void>> Daemon::probe_qemu() {
   }
   const auto probe = co_await hypervisor::probe(config_.qemu);
   if (!probe) co_return probe.error();
-  host_.qemu = std::make_shared<const hypervisor::QemuProbe>(*probe);
   const nlohmann::json json{{"key", key},
                             {"major", probe->version.major},
                             {"minor", probe->version.minor},
@@ -202,7 +198,7 @@ Task<Result<void>> Daemon::probe_qemu() {
                             {"reason", probe->accelerator_reason}};
   const auto saved = replace_file(cache, json.dump(2), false);
   if (!saved) spdlog::warn("{}", saved.error().message);
-  co_return Result<void>();
+  co_return *probe;
 }
 
 Task<void> Daemon::beat() {
@@ -295,8 +291,6 @@ Task<void> Daemon::greet(tcp::socket socket) {
       result = Error{Errc::refused, "this host is called " + peer + " too: give every host its own name"};
     } else if (unit != nullptr && unit->busy()) {
       result = Error{Errc::conflict, "VM " + vm + " runs or is protected on " + config_.host + " already"};
-    } else if (!host_.qemu) {
-      result = Error{Errc::unavailable, config_.host + " has not examined its QEMU yet; try again"};
     } else if (!arrivals_.contains(session) && arrivals_.size() >= arrivals_max) {
       result = Error{Errc::limit, "too many pairs are being set up at once"};
     } else if (arrivals_[session].sockets.contains(kind)) {
@@ -389,11 +383,12 @@ Task<Result<nlohmann::json>> Daemon::status() {
   std::vector<VmUnit*> all;
   for (const auto& [name, unit] : units_) all.push_back(unit.get());
   for (auto* unit : all) vms.push_back(co_await on(*unit, unit->status()));
+  const auto probe = host_.qemu.load();
   nlohmann::json json{{"host", config_.host},
                            {"version", TANDEM_VERSION},
                            {"guardian_pid", life_sign_fd_ >= 0 ? ::getppid() : 0},
                            {"worker_pid", ::getpid()},
-                           {"qemu", host_.qemu ? to_json(*host_.qemu) : nlohmann::json()},
+                           {"qemu", probe && *probe ? to_json(**probe) : nlohmann::json()},
                            {"vms", std::move(vms)}};
   co_return answer(std::move(json));
 }

@@ -29,7 +29,7 @@ class Daemon {
  private:
   Result<void> prepare();
   Task<void> start();
-  Task<Result<void>> probe_qemu();
+  Task<Result<hypervisor::QemuProbe>> probe_qemu();
   Task<void> beat();
   Task<void> shut_down();
 

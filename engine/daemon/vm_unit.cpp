@@ -14,6 +14,7 @@ using namespace std::chrono_literals;
 using std::chrono::system_clock;
 
 constexpr auto connect_limit = 3s;
+constexpr auto probe_limit = 20'000ms;
 constexpr auto crash_recovery_limit = 5s;
 constexpr auto claim_retry = 200ms;
 
@@ -59,7 +60,19 @@ VmUnit::VmUnit(HostContext& host, hypervisor::VmDefinition definition)
 VmUnit::~VmUnit() { thread_.stop(); }
 
 hypervisor::LocalHypervisor VmUnit::hypervisor() const {
-  return {host_.config.qemu, host_.qemu ? *host_.qemu : hypervisor::QemuProbe{}, host_.config.run_dir};
+  const auto probe = host_.qemu.load();
+  return {host_.config.qemu, probe && *probe ? **probe : hypervisor::QemuProbe{}, host_.config.run_dir};
+}
+
+Task<Result<void>> VmUnit::wait_for_probe() {
+  // A daemon that has just started is still examining its QEMU.
+  for (auto waited = 0ms; !host_.qemu.load() && waited < probe_limit; waited += 10ms) {
+    co_await session::wait_for(10ms);
+  }
+  const auto probe = host_.qemu.load();
+  if (!probe) co_return Error{Errc::timed_out, "QEMU could not be examined in time"};
+  if (!*probe) co_return probe->error();
+  co_return Result<void>();
 }
 
 Error VmUnit::state_error(const std::string& wanted) const {
@@ -132,7 +145,8 @@ void VmUnit::on_monitor_closed(const Error& error) {
 }
 
 Task<Result<void>> VmUnit::start_process(hypervisor::StartMode mode) {
-  if (!host_.qemu) co_return Error{Errc::unavailable, "QEMU has not been examined yet; try again"};
+  const auto probed = co_await wait_for_probe();
+  if (!probed) co_return probed.error();
   auto driver = hypervisor();
   auto started = co_await driver.start(definition_, mode);
   if (!started) co_return started.error();

@@ -26,8 +26,8 @@ struct HostContext {
   StateStore& states;
   arbiter::Arbiter& arbiter;
   std::string arbiter_name;  ///< kind and place
-  /// Set once QEMU has been probed; recovery does not wait for it.
-  std::shared_ptr<const hypervisor::QemuProbe> qemu;
+  /// Null until QEMU has been probed; recovery does not wait for it. From any thread.
+  std::atomic<std::shared_ptr<const Result<hypervisor::QemuProbe>>> qemu;
 };
 
 class VmUnit {
@@ -76,6 +76,7 @@ class VmUnit {
   [[nodiscard]] session::VmControl vm_control();
   [[nodiscard]] session::Observer observer();
   [[nodiscard]] hypervisor::LocalHypervisor hypervisor() const;
+  Task<Result<void>> wait_for_probe();
   [[nodiscard]] Error state_error(const std::string& wanted) const;
 
   PairThread thread_;  ///< first: everything below uses its io_context until it is gone

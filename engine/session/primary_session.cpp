@@ -360,6 +360,7 @@ Task<void> PrimarySession::ship_checkpoints() {
     shipment.buffer.reset();
     changed_.notify();
     if (!sent) {
+      co_await wait_for(last_words_limit);
       peer_lost(sent.error());
       co_return;
     }
@@ -401,6 +402,7 @@ Task<void> PrimarySession::read_packets() {
   for (;;) {
     const auto frame = co_await packet_.receive();
     if (!frame) {
+      co_await wait_for(last_words_limit);
       peer_lost(frame.error());
       co_return;
     }

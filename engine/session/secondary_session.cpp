@@ -156,7 +156,9 @@ SessionCounters SecondarySession::counters() const {
 
 Task<void> SecondarySession::read_bulk() {
   const auto ended = co_await receive_bulk();
-  if (!ended) peer_lost(ended.error());
+  if (ended) co_return;
+  if (ended.error().code == Errc::closed) co_await wait_for(last_words_limit);
+  peer_lost(ended.error());
 }
 
 Task<Result<void>> SecondarySession::receive_bulk() {
@@ -260,6 +262,7 @@ Task<void> SecondarySession::read_packets() {
   for (;;) {
     const auto frame = co_await packet_.receive();
     if (!frame) {
+      co_await wait_for(last_words_limit);
       peer_lost(frame.error());
       co_return;
     }

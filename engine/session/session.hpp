@@ -77,6 +77,10 @@ struct SessionCounters {
   std::uint64_t checkpoint_bytes_largest = 0;
 };
 
+/// A peer that ends a pair says why on the control lane and closes all three; the end of another lane may be
+/// seen first, and waits this long for the reason.
+inline constexpr std::chrono::milliseconds last_words_limit{20};
+
 /// Sleeps.
 Task<void> wait_for(std::chrono::milliseconds delay);
 
