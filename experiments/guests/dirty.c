@@ -42,6 +42,19 @@ static long parse(const char* text, long max) {
 static volatile unsigned char* area;
 static size_t area_bytes;
 
+/* What every page's word holds: the number of the last whole pass; 0 in a fresh area. */
+static uint32_t written;
+
+static void write_word(size_t at, uint32_t pass) {
+  static int complaints_left = 10;
+  volatile uint32_t* word = (volatile uint32_t*)(area + at);
+  if (*word != written && complaints_left > 0) {
+    --complaints_left;
+    fprintf(stderr, "dirty: page %zu holds %u instead of %u\n", at / PAGE_BYTES, *word, written);
+  }
+  *word = pass;
+}
+
 /* Returns 0, or an errno; the old size stays in force after an error. More than is free is refused,
  * for the kernel would otherwise make room by killing the guest's service. */
 static int resize(long mib) {
@@ -57,6 +70,7 @@ static int resize(long mib) {
   if (area) munmap((void*)area, area_bytes);
   area = fresh;
   area_bytes = bytes;
+  written = 0;
   return 0;
 }
 
@@ -98,7 +112,7 @@ int main(int argc, char** argv) {
   }
   const uint64_t period_ns = 1000000000u / (uint64_t)rate;
   uint64_t due_ns = now_ns();
-  for (uint32_t pass = 1;; ++pass) {
+  for (uint32_t pass = 1;; ++pass) { /* wraps after years */
     /* Between passes all time is spent in poll(), so that a new size takes effect at once. */
     for (;;) {
       struct pollfd readable = {.fd = s, .events = POLLIN};
@@ -113,7 +127,8 @@ int main(int argc, char** argv) {
         break;
       }
     }
-    for (size_t at = 0; at < area_bytes; at += PAGE_BYTES) *(volatile uint32_t*)(area + at) = pass;
+    for (size_t at = 0; at < area_bytes; at += PAGE_BYTES) write_word(at, pass);
+    written = area ? pass : 0;
     due_ns += period_ns;
     uint64_t now = now_ns();
     if (due_ns < now) due_ns = now;
