@@ -26,6 +26,7 @@ namespace fs = std::filesystem;
 constexpr auto start_timeout = 10s;
 constexpr auto start_poll_interval = 10ms;
 constexpr auto kill_timeout = 5s;
+constexpr auto tap_release_timeout = 1s;
 constexpr off_t quoted_bytes_max = 1000;
 
 /// The files of one VM in its folder.
@@ -159,6 +160,23 @@ Task<Result<void>> wait_for_monitor(const VmFiles& files, int pidfd) {
   }
 }
 
+/// make_tap(), with patience: the kernel may let go of the tap of a QEMU that has just been killed
+/// only after the process's end (seen with QEMU 11, whose main loop uses io_uring).
+Task<Result<UniqueFd>> make_tap_when_free(std::string name) {
+  const auto executor = co_await asio::this_coro::executor;
+  asio::steady_timer timer(executor);
+  const auto deadline = std::chrono::steady_clock::now() + tap_release_timeout;
+  for (;;) {
+    auto tap = make_tap(name);
+    if (tap || tap.error().code != Errc::conflict || std::chrono::steady_clock::now() >= deadline) {
+      co_return tap;
+    }
+    timer.expires_after(start_poll_interval);
+    const auto [ec] = co_await timer.async_wait(use_tuple);
+    if (ec) co_return Error{Errc::closed, "interrupted while waiting for the tap " + name};
+  }
+}
+
 /// The library to preload, if this QEMU needs one.
 Result<fs::path> shim_for(const QemuConfig& config, const QemuProbe& probe) {
   if (!probe.shim) return fs::path();
@@ -208,7 +226,7 @@ Task<Result<VmProcess>> LocalHypervisor::start(const VmDefinition& definition, S
   std::vector<UniqueFd> taps;
   SpawnRequest request;
   for (const auto& nic : vm.nics) {
-    auto tap = make_tap(nic.tap);
+    auto tap = co_await make_tap_when_free(nic.tap);
     if (!tap) co_return failed(tap.error());
     command.tap_fds.push_back(first_inherited_fd + static_cast<int>(request.descriptors.size()));
     request.descriptors.push_back(tap->get());
