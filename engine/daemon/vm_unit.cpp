@@ -140,8 +140,15 @@ void VmUnit::on_monitor_closed(const Error& error) {
     secondary_->vm_lost(error);
   } else if (process_ && !changing_) {
     event("vm-exited", "QEMU has ended: " + error.message);
+    const bool was_solo = role_ == Role::solo;
     forget_process();
+    if (was_solo) nursery_.spawn(retire());
   }
+}
+
+Task<void> VmUnit::retire() {
+  const auto retired = co_await host_.arbiter.retire(name_, host_.config.host);
+  if (!retired) event("refused", "arbiter: " + retired.error().message);
 }
 
 Task<Result<void>> VmUnit::start_process(hypervisor::StartMode mode) {
@@ -202,11 +209,7 @@ Task<Result<void>> VmUnit::stop() {
   co_await kill_process();
   forget_process();
   busy_ = false;
-  if (was_solo) {
-    // The next start may be on any host.
-    const auto retired = co_await host_.arbiter.retire(name_, host_.config.host);
-    if (!retired) event("refused", "arbiter: " + retired.error().message);
-  }
+  if (was_solo) co_await retire();
   event("vm-exited", "stopped by request");
   co_return Result<void>();
 }
@@ -352,7 +355,7 @@ Task<void> VmUnit::run_primary(std::string setup) {
     case Outcome::guest_shutdown:
       co_await kill_process();
       forget_process();
-      (void)co_await host_.arbiter.retire(name_, host_.config.host);
+      co_await retire();
       event("unprotected", "the pair has ended: the guest powered itself off");
       break;
   }

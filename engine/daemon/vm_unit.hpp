@@ -64,6 +64,8 @@ class VmUnit {
   Task<Result<void>> prepare_secondary(session::Setup setup, session::Lanes& lanes);
   Task<void> go_alone_after_crash();
   Task<void> kill_process();
+  /// The VM that this host ran alone has ended: any host may start and protect it again.
+  Task<void> retire();
   Task<Result<void>> start_process(hypervisor::StartMode mode);
 
   void on_event(const qmp::Event& event);

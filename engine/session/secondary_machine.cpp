@@ -86,6 +86,7 @@ void SecondaryMachine::handle(const PeerLost& event, Actions& out) {
   }
   if (phase_ != Phase::protecting) return;
   const bool silent = event.error.code == Errc::timed_out;
+  close_lanes(out);
   decide(event.error, silent ? std::chrono::milliseconds(0) : settings_.grace, out);
 }
 
@@ -95,13 +96,14 @@ void SecondaryMachine::handle(const PeerTakeOver& event, Actions& out) {
     return;
   }
   if (phase_ != Phase::protecting) return;
+  // The lanes stay open until the arbiter has spoken: a primary that hands over takes their end for a
+  // loss, and would ask for the VM back before we have asked for it.
   decide({Errc::closed, event.reason}, std::chrono::milliseconds(0), out);
 }
 
 void SecondaryMachine::decide(Error reason, std::chrono::milliseconds delay, Actions& out) {
   phase_ = Phase::deciding;
   reason_ = std::move(reason);
-  close_lanes(out);
   out.push_back(Claim{generation_, delay});
 }
 
@@ -114,6 +116,7 @@ void SecondaryMachine::handle(const Granted& event, Actions& out) {
   if (phase_ != Phase::deciding) return;
   generation_ = event.generation;
   phase_ = Phase::loading;
+  close_lanes(out);
   out.push_back(StartLoadTimer{});
   advance(out);
 }

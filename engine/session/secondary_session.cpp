@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/big_endian.hpp"
-#include "engine/checkpoint/digest.hpp"
 #include "engine/colo/stream_parser.hpp"
+#include "engine/session/checkpoint_frame.hpp"
 #include "qmp/commands.hpp"
 
 namespace tandem::session {
@@ -23,37 +23,10 @@ using std::chrono::system_clock;
 constexpr auto load_limit = 10s;
 constexpr auto promote_limit = 10s;
 constexpr auto farewell_limit = 1s;
-constexpr std::size_t receive_piece = 1u << 20;
 constexpr const char* stream_name = "tnd-migration";
 
 /// One coming in, one waiting, one being loaded; a primary that is faster than that waits.
 constexpr std::size_t buffers_max = 3;
-
-struct WholeCheckpoint final : colo::Sink {
-  void on_page(std::string_view, std::uint64_t, std::span<const std::byte>) override { ++pages; }
-  void on_zero_page(std::string_view, std::uint64_t, std::byte) override { ++pages; }
-  void on_checkpoint_end() override { ended = true; }
-  std::uint64_t pages = 0;
-  bool ended = false;
-};
-
-/// The digest says that these are the bytes that the peer's daemon had; this, that they are exactly one
-/// checkpoint. Returns its pages.
-Result<std::uint64_t> inspect(std::span<const std::byte> checkpoint) {
-  colo::StreamParser parser;
-  WholeCheckpoint sink;
-  // A stream's parser waits for a REQUEST first; the primary's daemon has answered that itself.
-  std::array<std::byte, 4> request{};
-  store_be(request.data(), static_cast<std::uint32_t>(colo::Message::checkpoint_request));
-  const auto asked = parser.parse(request, sink);
-  if (!asked) return asked.error();
-  const auto consumed = parser.parse(checkpoint, sink);
-  if (!consumed) return consumed.error();
-  if (!sink.ended || *consumed != checkpoint.size()) {
-    return Error{Errc::protocol, "it is not one whole checkpoint"};
-  }
-  return sink.pages;
-}
 
 std::string reason_of(const std::string& payload) {
   const auto json = nlohmann::json::parse(payload, nullptr, false);
@@ -201,32 +174,16 @@ Task<Result<void>> SecondarySession::receive_checkpoint(wire::FrameHeader header
     co_await changed_.wait();
     buffer = buffers_->take();
   }
-  const auto what = "checkpoint " + std::to_string(header.number);
-  checkpoint::Digester digester;
-  for (std::uint64_t left = header.length; left > 0;) {
-    const auto piece =
-        buffer->tail().first(static_cast<std::size_t>(std::min<std::uint64_t>(left, receive_piece)));
-    const auto received = co_await bulk_->receive(piece);
-    if (!received) co_return with_context(what + " is not whole", received.error());
-    heard();
-    digester.update(piece);
-    buffer->extend(piece.size());
-    left -= piece.size();
-  }
-  checkpoint::Digest expected;
-  const auto received = co_await bulk_->receive(expected);
-  if (!received) co_return with_context(what + " is not whole", received.error());
-  counters_.wire_bytes += expected.size();
-  if (digester.finish() != expected) {
-    co_return Error{Errc::protocol, what + " was damaged on its way: its checksum is wrong"};
-  }
-  const auto pages = inspect(buffer->bytes());
-  if (!pages) co_return with_context(what, pages.error());
+  const std::function<void()> on_piece = [this] { heard(); };
+  const auto pages = co_await session::receive_checkpoint(*bulk_, header, *buffer, on_piece);
+  if (!pages) co_return pages.error();
+  counters_.wire_bytes += wire::digest_size;
   counters_.dirty_bytes += *pages * colo::page_size;
   counters_.checkpoint_bytes_largest =
       std::max<std::uint64_t>(counters_.checkpoint_bytes_largest, buffer->size());
   if (machine_.phase() != SecondaryMachine::Phase::protecting) {
-    co_return Error{Errc::protocol, what + " came before the VM was synchronised"};
+    co_return Error{Errc::protocol, "checkpoint " + std::to_string(header.number) +
+                                        " came before the VM was synchronised"};
   }
   whole_.emplace(header.number, std::move(buffer));
   dispatch(CheckpointVerified{header.number});
