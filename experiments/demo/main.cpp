@@ -163,6 +163,8 @@ int run(const Arguments& arguments, std::optional<KillKind> kind) {
       break;
     }
     qemu = outcome->qemu;
+    // Which accelerator works here has been found out, which took a while; it stays so.
+    if (!qemu.accel.empty()) options.daemon.accel = qemu.accel;
     if (!outcome->result.passed()) {
       status = kFailed;
       for (const auto& failure : outcome->result.failures)
