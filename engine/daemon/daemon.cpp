@@ -65,6 +65,20 @@ nlohmann::json to_json(const hypervisor::QemuProbe& probe) {
           {"accel_reason", probe.accelerator_reason}};
 }
 
+/// What a peer's `tandem doctor` compares with its own host.
+std::string introduction(const HostContext& host) {
+  const auto probe = host.qemu.load();
+  const auto machine = read_file("/proc/sys/kernel/random/boot_id");
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  return nlohmann::json{{"host", host.config.host},
+                        {"version", TANDEM_VERSION},
+                        {"qemu", probe && *probe ? to_json(**probe) : nlohmann::json()},
+                        {"arbiter", host.arbiter_name},
+                        {"machine", machine ? machine->substr(0, machine->find('\n')) : ""},
+                        {"time", now.count()}}
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 
 Daemon::Daemon(Config config, int life_sign_fd)
@@ -274,8 +288,13 @@ Task<void> Daemon::greet(tcp::socket socket) {
   --greeting_;
 
   std::string vm, peer, session;
+  std::string accepted_text;
+  bool only_asks = false;
   if (result) {
     const auto hello = nlohmann::json::parse(text, nullptr, false);
+    only_asks = hello.is_object() && hello.contains("probe") && hello["probe"] == true &&
+                kind == wire::LaneKind::control;
+    if (only_asks) accepted_text = introduction(host_);
     const auto field = [&](const char* key) {
       return hello.is_object() && hello.contains(key) && hello[key].is_string()
                  ? hello[key].get<std::string>()
@@ -285,7 +304,9 @@ Task<void> Daemon::greet(tcp::socket socket) {
     peer = field("host");
     session = field("session");
     const auto* unit = find(vm);
-    if (!is_valid_name(vm) || !is_valid_name(peer) || session.size() != 32) {
+    if (only_asks) {
+      // It is told who is here, and no pair begins.
+    } else if (!is_valid_name(vm) || !is_valid_name(peer) || session.size() != 32) {
       result = Error{Errc::protocol, "a hello without vm, host and session"};
     } else if (peer == config_.host) {
       result = Error{Errc::refused, "this host is called " + peer + " too: give every host its own name"};
@@ -299,12 +320,12 @@ Task<void> Daemon::greet(tcp::socket socket) {
   }
   if (!result) events_.add(vm, "refused", "connection from a peer: " + result.error().message, {});
   const auto answer =
-      result ? wire::encode_hello_answer(wire::HelloStatus::accepted, "")
+      result ? wire::encode_hello_answer(wire::HelloStatus::accepted, accepted_text)
              : wire::encode_hello_answer(wire::HelloStatus::refused, result.error().message);
   const auto answer_buffer = asio::buffer(answer);
   auto written = co_await (asio::async_write(socket, answer_buffer, use_tuple) ||
                            deadline.async_wait(use_tuple));
-  if (!result || written.index() == 1 || std::get<0>(std::get<0>(written))) co_return;
+  if (only_asks || !result || written.index() == 1 || std::get<0>(std::get<0>(written))) co_return;
 
   auto& arrival = arrivals_[session];
   arrival.vm = vm;
@@ -320,8 +341,9 @@ Task<void> Daemon::greet(tcp::socket socket) {
     return transport::make_tcp_lane(
         transport::move_to(std::move(complete.sockets.at(k)), unit.executor()));
   };
+  const auto address = transport::local_address(complete.sockets.at(wire::LaneKind::control));
   session::Lanes lanes{lane(wire::LaneKind::bulk), lane(wire::LaneKind::packet),
-                       lane(wire::LaneKind::control)};
+                       lane(wire::LaneKind::control), address};
   start_coroutine(unit.executor(), unit.serve_secondary(std::move(lanes), complete.peer));
 }
 

@@ -268,6 +268,7 @@ Task<Result<session::Lanes>> VmUnit::connect_lanes(Peer peer) {
   for (const auto kind : {wire::LaneKind::bulk, wire::LaneKind::packet, wire::LaneKind::control}) {
     auto socket = co_await transport::connect_tcp(peer.address, connect_limit);
     if (!socket) co_return with_context(what, socket.error());
+    lanes.local_address = transport::local_address(*socket);
     auto lane = transport::make_tcp_lane(std::move(*socket));
     const auto opening = wire::encode_hello(kind, hello);
     auto done = co_await lane->send(opening);
@@ -306,6 +307,7 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer) {
   settings.vm = name_;
   settings.host = host_.config.host;
   settings.peer = peer.name;
+  settings.local_address = lanes->local_address;
   settings.generation = *generation;
   settings.heartbeat = host_.config.heartbeat;
   settings.heartbeat_timeout = host_.config.heartbeat_timeout;
@@ -445,6 +447,7 @@ Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lane
   }
   auto settings = setup.settings;
   std::swap(settings.host, settings.peer);
+  settings.local_address = lanes.local_address;
   failover_ = nullptr;
   set_role(Role::secondary, settings.generation, settings.peer);
   secondary_ = std::make_unique<session::SecondarySession>(

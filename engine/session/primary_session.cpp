@@ -82,6 +82,7 @@ Task<FinishPrimary> PrimarySession::run(std::string setup) {
   nursery_.spawn(read_control());
   nursery_.spawn(read_packets());
   nursery_.spawn(beat());
+  nursery_.spawn(watch_link());
   nursery_.spawn(ship_checkpoints());
   nursery_.spawn(start(std::move(setup)));
   while (!finished_ || opening_) co_await changed_.wait();
@@ -90,6 +91,7 @@ Task<FinishPrimary> PrimarySession::run(std::string setup) {
   control_.finish();
   packet_.finish();
   bulk_->close();
+  if (link_) link_->close();
   close_stream();
   for (const auto& channel : channels_) channel->close();
   changed_.notify();
@@ -408,6 +410,16 @@ Task<void> PrimarySession::read_packets() {
     }
     detector_.heard();
     last_heard_ = system_clock::now();
+  }
+}
+
+Task<void> PrimarySession::watch_link() {
+  auto link = transport::LinkWatch::open(executor_, settings_.local_address);
+  if (!link) co_return;  // no interface to watch; silence will tell
+  link_ = std::move(*link);
+  const bool down = co_await link_->wait_until_down(link_debounce);
+  if (down) {
+    peer_lost({Errc::unavailable, "the link to it (" + link_->interface() + ") is down"});
   }
 }
 

@@ -19,6 +19,7 @@
 #include "engine/session/net_channel.hpp"
 #include "engine/session/primary_machine.hpp"
 #include "engine/session/session.hpp"
+#include "engine/transport/link_watch.hpp"
 
 namespace tandem::session {
 
@@ -74,6 +75,7 @@ class PrimarySession {
   Task<void> read_control();
   Task<void> read_packets();
   Task<void> beat();
+  Task<void> watch_link();
   Task<void> claim(Claim action);
   Task<void> run_alone();
   Task<void> open_gate();
@@ -93,6 +95,7 @@ class PrimarySession {
   Observer observer_;
   PrimaryMachine machine_;
   FailureDetector detector_;
+  std::unique_ptr<transport::LinkWatch> link_;
   Nursery nursery_;
   Signal changed_;  ///< any state that a coroutine here may wait for
 

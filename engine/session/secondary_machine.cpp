@@ -85,9 +85,16 @@ void SecondaryMachine::handle(const PeerLost& event, Actions& out) {
     return;
   }
   if (phase_ != Phase::protecting) return;
-  const bool silent = event.error.code == Errc::timed_out;
   close_lanes(out);
-  decide(event.error, silent ? std::chrono::milliseconds(0) : settings_.grace, out);
+  decide(event.error, grace_after(event.error.code), out);
+}
+
+std::chrono::milliseconds SecondaryMachine::grace_after(Errc loss) const {
+  switch (loss) {
+    case Errc::timed_out: return std::chrono::milliseconds(0);
+    case Errc::unavailable: return settings_.link_grace;
+    default: return settings_.grace;
+  }
 }
 
 void SecondaryMachine::handle(const PeerTakeOver& event, Actions& out) {

@@ -75,6 +75,8 @@ class SecondaryMachine {
     /// How long a primary whose connection was closed (and did not merely fall silent) may take to claim
     /// the VM first: its host lives, and a VM that stays where it is loses no work.
     std::chrono::milliseconds grace{700};
+    /// The same for a primary behind a link that is down: its host may have died with it.
+    std::chrono::milliseconds link_grace{50};
     std::chrono::milliseconds claim_retry{200};
   };
   explicit SecondaryMachine(Settings settings) : settings_(settings), generation_(settings.generation) {}
@@ -112,6 +114,7 @@ class SecondaryMachine {
   void decide(Error reason, std::chrono::milliseconds delay, Actions& out);
   void give_up(Error reason, Actions& out);
   void close_lanes(Actions& out);
+  [[nodiscard]] std::chrono::milliseconds grace_after(Errc loss) const;
 
   Settings settings_;
   Generation generation_;

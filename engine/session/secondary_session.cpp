@@ -60,12 +60,14 @@ Task<FinishSecondary> SecondarySession::run() {
   nursery_.spawn(read_control());
   nursery_.spawn(read_packets());
   nursery_.spawn(beat());
+  nursery_.spawn(watch_link());
   nursery_.spawn(start());
   while (!finished_ || announcing_) co_await changed_.wait();
 
   control_.finish();
   packet_.finish();
   bulk_->close();
+  if (link_) link_->close();
   close_stream();
   for (const auto& channel : channels_) channel->close();
   changed_.notify();
@@ -224,6 +226,16 @@ Task<void> SecondarySession::read_packets() {
       co_return;
     }
     heard();
+  }
+}
+
+Task<void> SecondarySession::watch_link() {
+  auto link = transport::LinkWatch::open(executor_, settings_.local_address);
+  if (!link) co_return;  // no interface to watch; silence will tell
+  link_ = std::move(*link);
+  const bool down = co_await link_->wait_until_down(link_debounce);
+  if (down) {
+    peer_lost({Errc::unavailable, "the link to it (" + link_->interface() + ") is down"});
   }
 }
 

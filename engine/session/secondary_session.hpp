@@ -17,6 +17,7 @@
 #include "engine/session/net_channel.hpp"
 #include "engine/session/secondary_machine.hpp"
 #include "engine/session/session.hpp"
+#include "engine/transport/link_watch.hpp"
 
 namespace tandem::session {
 
@@ -62,6 +63,7 @@ class SecondarySession {
   Task<void> read_control();
   Task<void> read_packets();
   Task<void> beat();
+  Task<void> watch_link();
   Task<void> feed(Feed action);
   Task<void> claim(Claim action);
   Task<void> watch_load();
@@ -83,6 +85,7 @@ class SecondarySession {
   Observer observer_;
   SecondaryMachine machine_;
   FailureDetector detector_;
+  std::unique_ptr<transport::LinkWatch> link_;
   Nursery nursery_;
   Signal changed_;
 

@@ -19,6 +19,7 @@ namespace tandem::session {
 
 struct Lanes {
   std::unique_ptr<transport::Lane> bulk, packet, control;
+  std::string local_address;  ///< this side's, empty if there is none
 };
 
 /// The same on both sides; the primary's values are sent to the secondary at set-up.
@@ -26,6 +27,7 @@ struct PairSettings {
   std::string vm;
   std::string host;  ///< this side's name
   std::string peer;
+  std::string local_address;  ///< of the lanes, on this side; empty: no link is watched
   Generation generation = 1;
   std::chrono::milliseconds heartbeat{100};
   std::chrono::milliseconds heartbeat_timeout{350};
@@ -76,6 +78,9 @@ struct SessionCounters {
   std::uint64_t wire_bytes = 0;   ///< on all lanes, both ways
   std::uint64_t checkpoint_bytes_largest = 0;
 };
+
+/// A carrier that comes back within this time was not lost.
+inline constexpr std::chrono::milliseconds link_debounce{50};
 
 /// A peer that ends a pair says why on the control lane and closes all three; the end of another lane may be
 /// seen first, and waits this long for the reason.

@@ -104,6 +104,12 @@ Task<Result<tcp::socket>> connect_tcp(Endpoint endpoint, std::chrono::millisecon
   co_return socket;
 }
 
+std::string local_address(const tcp::socket& socket) {
+  boost::system::error_code ec;
+  const auto endpoint = socket.local_endpoint(ec);
+  return ec ? std::string() : endpoint.address().to_string();
+}
+
 tcp::socket move_to(tcp::socket socket, const asio::any_io_executor& executor) {
   const auto protocol = socket.local_endpoint().protocol();
   return tcp::socket(executor, protocol, socket.release());
