@@ -13,7 +13,8 @@ namespace asio = boost::asio;
 template <class T = void>
 using Task = asio::awaitable<T>;
 
-/// Completion token: `auto [ec, n] = co_await socket.async_read_some(buffer, use_tuple);`, no exceptions.
+/// Completion token: `auto [ec, n] = co_await socket.async_read_some(buffer, use_tuple);`, no
+/// exceptions.
 inline constexpr auto use_tuple = asio::as_tuple(asio::use_awaitable);
 
 }  // namespace tandem

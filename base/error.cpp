@@ -7,17 +7,28 @@ namespace tandem {
 
 std::string_view to_string(Errc code) noexcept {
   switch (code) {
-    case Errc::invalid_input: return "invalid-input";
-    case Errc::not_found: return "not-found";
-    case Errc::conflict: return "conflict";
-    case Errc::refused: return "refused";
-    case Errc::unavailable: return "unavailable";
-    case Errc::permission: return "permission";
-    case Errc::timed_out: return "timed-out";
-    case Errc::closed: return "closed";
-    case Errc::protocol: return "protocol";
-    case Errc::limit: return "limit";
-    case Errc::io: return "io";
+    case Errc::invalid_input:
+      return "invalid-input";
+    case Errc::not_found:
+      return "not-found";
+    case Errc::conflict:
+      return "conflict";
+    case Errc::refused:
+      return "refused";
+    case Errc::unavailable:
+      return "unavailable";
+    case Errc::permission:
+      return "permission";
+    case Errc::timed_out:
+      return "timed-out";
+    case Errc::closed:
+      return "closed";
+    case Errc::protocol:
+      return "protocol";
+    case Errc::limit:
+      return "limit";
+    case Errc::io:
+      return "io";
   }
   return "unknown";
 }

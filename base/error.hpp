@@ -1,7 +1,7 @@
 // The one kind of error value that Tandem's parts hand to each other.
 //
-// An error is expected on the path that returns it: a peer that went away, a file that does not parse. What
-// cannot go on (a broken invariant) is an assertion or an exception instead.
+// An error is expected on the path that returns it: a peer that went away, a file that does not
+// parse. What cannot go on (a broken invariant) is an assertion or an exception instead.
 #pragma once
 
 #include <boost/assert/source_location.hpp>
@@ -22,16 +22,16 @@ enum class Errc {
   unavailable,    ///< something needed is not there now
   permission,     ///< the operating system does not allow it
   timed_out,
-  closed,         ///< the connection or process ended
-  protocol,       ///< bytes that break the protocol they claim to speak
-  limit,          ///< a limit was reached
-  io,             ///< the operating system failed an operation
+  closed,    ///< the connection or process ended
+  protocol,  ///< bytes that break the protocol they claim to speak
+  limit,     ///< a limit was reached
+  io,        ///< the operating system failed an operation
 };
 
 std::string_view to_string(Errc code) noexcept;
 
-/// An error: its kind, and a message for a person that names the VM, host, file or field, says what was
-/// expected and, where it helps, what to do.
+/// An error: its kind, and a message for a person that names the VM, host, file or field, says what
+/// was expected and, where it helps, what to do.
 struct Error {
   Errc code;
   std::string message;

@@ -25,7 +25,8 @@ Result<std::string> read_file(const std::filesystem::path& path, std::size_t siz
     if (n == 0) return text;
     text.append(piece, static_cast<std::size_t>(n));
     if (text.size() > size_max) {
-      return Error{Errc::limit, path.string() + " is larger than " + std::to_string(size_max) + " bytes"};
+      return Error{Errc::limit,
+                   path.string() + " is larger than " + std::to_string(size_max) + " bytes"};
     }
   }
 }

@@ -14,7 +14,8 @@ namespace tandem {
 /// invariant and leaves io_context::run. Single-threaded; outlives its children.
 class Nursery {
  public:
-  explicit Nursery(asio::any_io_executor executor) : executor_(std::move(executor)), ended_(executor_) {}
+  explicit Nursery(asio::any_io_executor executor)
+      : executor_(std::move(executor)), ended_(executor_) {}
 
   void spawn(Task<void> child) {
     ++children_;

@@ -7,8 +7,8 @@
 
 namespace tandem {
 
-/// notify() wakes every coroutine that waits now; it is not remembered, so a waiter checks its condition
-/// before each wait. Single-threaded.
+/// notify() wakes every coroutine that waits now; it is not remembered, so a waiter checks its
+/// condition before each wait. Single-threaded.
 class Signal {
  public:
   explicit Signal(const asio::any_io_executor& executor)

@@ -11,8 +11,9 @@ Result<FrameScanner::Scan> FrameScanner::scan(std::span<const std::byte> bytes) 
     const auto length = load_be<std::uint32_t>(prefix);
     const auto vnet_length = load_be<std::uint32_t>(prefix + 4);
     if (length == 0 || length > frame_length_max || vnet_length > length || vnet_length > 64) {
-      return Error{Errc::protocol, "the network filter sent a frame of length " + std::to_string(length) +
-                                       " with a header of " + std::to_string(vnet_length) +
+      return Error{Errc::protocol, "the network filter sent a frame of length " +
+                                       std::to_string(length) + " with a header of " +
+                                       std::to_string(vnet_length) +
                                        ": not QEMU's filter framing with vnet_hdr_support"};
     }
     if (bytes.size() - result.complete - frame_prefix_size < length) break;

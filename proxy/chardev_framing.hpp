@@ -1,5 +1,6 @@
-// The framing of QEMU's network filter chardevs: be32 length, be32 virtio-net header length (filters with
-// vnet_hdr_support), then `length` bytes, the header's among them. Source: QEMU net/filter-mirror.c.
+// The framing of QEMU's network filter chardevs: be32 length, be32 virtio-net header length
+// (filters with vnet_hdr_support), then `length` bytes, the header's among them. Source: QEMU
+// net/filter-mirror.c.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +19,9 @@ inline constexpr std::uint32_t frame_length_max = 4096 + 65536 + 64;
 class FrameScanner {
  public:
   struct Scan {
-    std::size_t complete = 0;  ///< length of the longest prefix of `bytes` that consists of whole frames
-    std::size_t frames = 0;    ///< how many frames that is
+    std::size_t complete =
+        0;  ///< length of the longest prefix of `bytes` that consists of whole frames
+    std::size_t frames = 0;  ///< how many frames that is
   };
   /// `bytes` begins at a frame's first byte. Errc::protocol for a length that no filter sends.
   static Result<Scan> scan(std::span<const std::byte> bytes);

@@ -20,7 +20,8 @@ Result<void> OutputGate::capture(std::span<const std::byte> bytes) {
   if (partial_.empty()) {
     partial_.assign(rest.begin(), rest.end());
   } else {
-    partial_.erase(partial_.begin(), partial_.begin() + static_cast<std::ptrdiff_t>(scan->complete));
+    partial_.erase(partial_.begin(),
+                   partial_.begin() + static_cast<std::ptrdiff_t>(scan->complete));
   }
   return {};
 }
@@ -41,7 +42,9 @@ void OutputGate::accept(std::span<const std::byte> frames, std::size_t count) {
   held_frames_ += count;
 }
 
-void OutputGate::hold() { open_ = false; }
+void OutputGate::hold() {
+  open_ = false;
+}
 
 void OutputGate::open() {
   for (auto& batch : closed_) release(std::move(batch));

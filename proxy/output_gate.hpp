@@ -1,8 +1,8 @@
-// The output gate: holds what a VM sends until the checkpoint that contains the sending is committed
-// (output commit, rule R2), and gives it back in order.
+// The output gate: holds what a VM sends until the checkpoint that contains the sending is
+// committed (output commit, rule R2), and gives it back in order.
 //
-// Pure: bytes of QEMU's capture chardev go in, bytes for its inject chardev come out, in the same framing
-// and unchanged. Nothing is dropped without being counted.
+// Pure: bytes of QEMU's capture chardev go in, bytes for its inject chardev come out, in the same
+// framing and unchanged. Nothing is dropped without being counted.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,8 @@ struct GateLimits {
 struct GateCounters {
   std::uint64_t captured_frames = 0;
   std::uint64_t released_frames = 0;
-  std::uint64_t dropped_frames = 0;  ///< over the hard limit; the network may lose packets, TCP repeats
+  std::uint64_t dropped_frames =
+      0;  ///< over the hard limit; the network may lose packets, TCP repeats
   std::uint64_t drained_frames = 0;  ///< captured by the last look at an epoch's end (R3)
 };
 
@@ -32,8 +33,8 @@ class OutputGate {
  public:
   explicit OutputGate(GateLimits limits = {}) : limits_(limits) {}
 
-  /// Bytes from the capture chardev, cut anywhere. While the gate is open they go straight to the outbox,
-  /// else into the current epoch. Errc::protocol if they are not framed packets.
+  /// Bytes from the capture chardev, cut anywhere. While the gate is open they go straight to the
+  /// outbox, else into the current epoch. Errc::protocol if they are not framed packets.
   Result<void> capture(std::span<const std::byte> bytes);
 
   /// From now on frames are held; what was captured before may leave.
@@ -54,7 +55,9 @@ class OutputGate {
 
   /// A frame has begun and not ended.
   [[nodiscard]] bool mid_frame() const noexcept { return !partial_.empty(); }
-  [[nodiscard]] bool wants_checkpoint() const noexcept { return held_bytes_ > limits_.held_bytes_soft; }
+  [[nodiscard]] bool wants_checkpoint() const noexcept {
+    return held_bytes_ > limits_.held_bytes_soft;
+  }
   [[nodiscard]] bool is_open() const noexcept { return open_; }
   [[nodiscard]] std::size_t held_bytes() const noexcept { return held_bytes_; }
   [[nodiscard]] std::size_t held_frames() const noexcept { return held_frames_; }

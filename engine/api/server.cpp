@@ -21,8 +21,8 @@ constexpr std::size_t body_bytes_max = 256u << 10;
 constexpr std::size_t connections_max = 128;
 constexpr auto request_limit = std::chrono::seconds(10);
 
-http::response<http::string_body> respond(unsigned status, const nlohmann::json& body, unsigned version,
-                                          bool keep_alive) {
+http::response<http::string_body> respond(unsigned status, const nlohmann::json& body,
+                                          unsigned version, bool keep_alive) {
   http::response<http::string_body> response(static_cast<http::status>(status), version);
   response.set(http::field::content_type, "application/json");
   // Names and messages may hold bytes that are not UTF-8; they must not make an answer impossible.
@@ -40,23 +40,30 @@ nlohmann::json error_body(const Error& error) {
 
 unsigned http_status(Errc code) noexcept {
   switch (code) {
-    case Errc::invalid_input: return 400;
-    case Errc::permission: return 403;
-    case Errc::not_found: return 404;
+    case Errc::invalid_input:
+      return 400;
+    case Errc::permission:
+      return 403;
+    case Errc::not_found:
+      return 404;
     case Errc::conflict:
-    case Errc::refused: return 409;
-    case Errc::timed_out: return 504;
+    case Errc::refused:
+      return 409;
+    case Errc::timed_out:
+      return 504;
     case Errc::unavailable:
     case Errc::closed:
-    case Errc::limit: return 503;
+    case Errc::limit:
+      return 503;
     case Errc::protocol:
-    case Errc::io: return 500;
+    case Errc::io:
+      return 500;
   }
   return 500;
 }
 
-Result<std::uint64_t> query_number(const Request& request, std::string_view key, std::uint64_t otherwise,
-                                   std::uint64_t max) {
+Result<std::uint64_t> query_number(const Request& request, std::string_view key,
+                                   std::uint64_t otherwise, std::uint64_t max) {
   std::string_view rest = request.query;
   while (!rest.empty()) {
     const auto pair = rest.substr(0, rest.find('&'));
@@ -68,7 +75,8 @@ Result<std::uint64_t> query_number(const Request& request, std::string_view key,
     const auto [end, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (ec == std::errc{} && end == digits.data() + digits.size() && value <= max) return value;
     return Error{Errc::invalid_input, "\"" + std::string(key) + "\" is \"" + std::string(digits) +
-                                          "\"; expected a whole number up to " + std::to_string(max)};
+                                          "\"; expected a whole number up to " +
+                                          std::to_string(max)};
   }
   return otherwise;
 }
@@ -148,9 +156,15 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
 };
 
 Server::Server(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Server::~Server() { close(); }
-Task<void> Server::serve() { return impl_->serve(); }
-void Server::close() { impl_->close(); }
+Server::~Server() {
+  close();
+}
+Task<void> Server::serve() {
+  return impl_->serve();
+}
+void Server::close() {
+  impl_->close();
+}
 
 Result<std::shared_ptr<Server>> Server::listen(const asio::any_io_executor& executor,
                                                std::filesystem::path socket, Handler handler) {
@@ -175,8 +189,8 @@ Result<std::shared_ptr<Server>> Server::listen(const asio::any_io_executor& exec
   ::umask(old_mask);
   if (!ec) acceptor.listen(64, ec);
   if (ec) return system_error("cannot listen on " + socket.string(), ec.value());
-  return std::shared_ptr<Server>(
-      new Server(std::make_shared<Impl>(std::move(acceptor), std::move(socket), std::move(handler))));
+  return std::shared_ptr<Server>(new Server(
+      std::make_shared<Impl>(std::move(acceptor), std::move(socket), std::move(handler))));
 }
 
 }  // namespace tandem::api

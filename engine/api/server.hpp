@@ -19,10 +19,10 @@ struct Request {
   nlohmann::json body = nlohmann::json::object();
 };
 
-/// The value of `key` in a query, or `otherwise`. Errc::invalid_input if it is not a whole number up to
-/// `max`.
-Result<std::uint64_t> query_number(const Request& request, std::string_view key, std::uint64_t otherwise,
-                                   std::uint64_t max);
+/// The value of `key` in a query, or `otherwise`. Errc::invalid_input if it is not a whole number
+/// up to `max`.
+Result<std::uint64_t> query_number(const Request& request, std::string_view key,
+                                   std::uint64_t otherwise, std::uint64_t max);
 
 /// The HTTP status that stands for an error.
 unsigned http_status(Errc code) noexcept;

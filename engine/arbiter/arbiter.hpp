@@ -1,5 +1,5 @@
-// Who may run a VM alone. Nobody leaves `primary` or `secondary` without the arbiter's word (rule R8), so
-// two hosts that have lost sight of each other never both go on.
+// Who may run a VM alone. Nobody leaves `primary` or `secondary` without the arbiter's word (rule
+// R8), so two hosts that have lost sight of each other never both go on.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,10 @@ namespace tandem::arbiter {
 
 /// What the arbiter knows of a pair.
 struct Record {
-  std::string pair;              ///< the VM's name
-  std::uint64_t generation = 0;  ///< only ever grows
+  std::string pair;                ///< the VM's name
+  std::uint64_t generation = 0;    ///< only ever grows
   std::string primary, secondary;  ///< the hosts that may claim
-  std::string solo;              ///< the host that runs the VM alone; empty while it is protected
+  std::string solo;                ///< the host that runs the VM alone; empty while it is protected
   friend bool operator==(const Record&, const Record&) = default;
 };
 
@@ -36,7 +36,8 @@ class Arbiter {
                                                 std::string secondary) = 0;
 
   /// Asks for the right to run `pair` alone, on behalf of `host`, which has been its member in
-  /// `generation`. At most one host gets it; asking again gives the same answer. An error is no answer.
+  /// `generation`. At most one host gets it; asking again gives the same answer. An error is no
+  /// answer.
   virtual Task<Result<Verdict>> claim_solo(std::string pair, std::uint64_t generation,
                                            std::string host) = 0;
 

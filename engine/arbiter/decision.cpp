@@ -12,8 +12,8 @@ Result<Record> establish(const std::optional<Record>& old, const std::string& pa
                                      ": protect it from there"};
   }
   if (old && old->solo.empty() && !old->primary.empty() && old->primary != primary) {
-    return Error{Errc::conflict, pair + " is protected already, from " + old->primary + " to " +
-                                     old->secondary};
+    return Error{Errc::conflict,
+                 pair + " is protected already, from " + old->primary + " to " + old->secondary};
   }
   return Record{pair, (old ? old->generation : 0) + 1, primary, secondary, ""};
 }

@@ -1,4 +1,5 @@
-// The arbiter's rules on one record, pure: every kind of arbiter makes its changes with these, atomically.
+// The arbiter's rules on one record, pure: every kind of arbiter makes its changes with these,
+// atomically.
 #pragma once
 
 #include "engine/arbiter/arbiter.hpp"

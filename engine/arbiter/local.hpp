@@ -1,4 +1,5 @@
-// The arbiter for two daemons on one machine: a file a pair in a shared directory, changed under a lock.
+// The arbiter for two daemons on one machine: a file a pair in a shared directory, changed under a
+// lock.
 #pragma once
 
 #include <filesystem>

@@ -14,14 +14,16 @@ constexpr std::size_t huge_page = 2u << 20;
 // Memory above the largest of this many checkpoints is given back: at four a second, half a minute.
 constexpr unsigned clears_a_period = 128;
 
-constexpr std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
+constexpr std::size_t round_up(std::size_t n, std::size_t to) {
+  return (n + to - 1) / to * to;
+}
 
 }  // namespace
 
 Result<std::unique_ptr<Buffer>> Buffer::create(std::size_t capacity) {
   const auto size = round_up(std::max<std::size_t>(capacity, 1), huge_page);
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                    -1, 0);
+  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     return Error{Errc::limit, "cannot reserve " + std::to_string(size) +
                                   " bytes of address space for a checkpoint"};
@@ -31,7 +33,9 @@ Result<std::unique_ptr<Buffer>> Buffer::create(std::size_t capacity) {
   return std::unique_ptr<Buffer>(new Buffer(static_cast<std::byte*>(data), size));
 }
 
-Buffer::~Buffer() { munmap(data_, capacity_); }
+Buffer::~Buffer() {
+  munmap(data_, capacity_);
+}
 
 void Buffer::extend(std::size_t n) noexcept {
   assert(n <= capacity_ - size_);

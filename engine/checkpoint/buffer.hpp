@@ -1,8 +1,10 @@
-// Memory for whole checkpoints: contiguous, reserved once, kept warm from one checkpoint to the next.
+// Memory for whole checkpoints: contiguous, reserved once, kept warm from one checkpoint to the
+// next.
 //
-// A fresh 35 MB costs thousands of page faults, which would be part of the primary's pause; so a buffer
-// is mapped once at the largest size a checkpoint may have, gets memory only where it is written, and
-// keeps it. What a rare large checkpoint has touched is given back once it has not been needed for a while.
+// A fresh 35 MB costs thousands of page faults, which would be part of the primary's pause; so a
+// buffer is mapped once at the largest size a checkpoint may have, gets memory only where it is
+// written, and keeps it. What a rare large checkpoint has touched is given back once it has not
+// been needed for a while.
 #pragma once
 
 #include <cstddef>
@@ -31,7 +33,8 @@ class Buffer {
   void extend(std::size_t n) noexcept;
   /// Forgets the content.
   void clear() noexcept;
-  /// The most bytes that may be resident: the highest end of content since memory was last given back.
+  /// The most bytes that may be resident: the highest end of content since memory was last given
+  /// back.
   [[nodiscard]] std::size_t resident() const noexcept { return touched_; }
 
  private:
@@ -40,8 +43,8 @@ class Buffer {
   std::byte* data_;
   std::size_t capacity_;
   std::size_t size_ = 0;
-  std::size_t touched_ = 0;       ///< memory below this may be resident
-  std::size_t recent_peak_ = 0;   ///< largest content in the present period
+  std::size_t touched_ = 0;      ///< memory below this may be resident
+  std::size_t recent_peak_ = 0;  ///< largest content in the present period
   unsigned clears_in_period_ = 0;
 };
 
@@ -56,7 +59,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
   static Result<std::shared_ptr<BufferPool>> create(std::size_t buffers, std::size_t capacity);
 
-  /// A cleared buffer, or an empty lease if all are lent out. Returned buffers are lent again first.
+  /// A cleared buffer, or an empty lease if all are lent out. Returned buffers are lent again
+  /// first.
   Lease take();
   [[nodiscard]] std::size_t available() const noexcept { return free_.size(); }
 

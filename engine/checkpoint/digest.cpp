@@ -25,6 +25,8 @@ Digest Digester::finish() const {
   return digest;
 }
 
-void Digester::Free::operator()(XXH3_state_s* state) const { XXH3_freeState(state); }
+void Digester::Free::operator()(XXH3_state_s* state) const {
+  XXH3_freeState(state);
+}
 
 }  // namespace tandem::checkpoint

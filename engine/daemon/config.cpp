@@ -1,9 +1,9 @@
 #include "engine/daemon/config.hpp"
 
+#include <toml++/toml.h>
 #include <algorithm>
 #include <limits>
 #include <set>
-#include <toml++/toml.h>
 
 #include "base/file.hpp"
 
@@ -11,11 +11,12 @@ namespace tandem::daemon {
 namespace {
 
 std::string place(std::string_view file, const toml::source_region& source) {
-  return std::string(file) + ":" + std::to_string(source.begin.line);
+  // A table that is not in the file has no line; what it lacks is missing from the first one on.
+  return std::string(file) + ":" + std::to_string(std::max<std::uint32_t>(source.begin.line, 1));
 }
 
-/// Reads one table: every key that is asked for is noted, and at the end what was not asked for is unknown.
-/// The first error stays; what is read after it does not matter.
+/// Reads one table: every key that is asked for is noted, and at the end what was not asked for is
+/// unknown. The first error stays; what is read after it does not matter.
 class Reader {
  public:
   Reader(const toml::table& table, std::string name, std::string_view file, Result<void>& result)
@@ -47,8 +48,9 @@ class Reader {
     if (node == nullptr) return;
     const auto value = **node->as_integer();
     if (value < min || value > max) {
-      fail(*node, key, "is " + std::to_string(value) + "; expected " + std::to_string(min) + " to " +
-                           std::to_string(max));
+      fail(*node, key,
+           "is " + std::to_string(value) + "; expected " + std::to_string(min) + " to " +
+               std::to_string(max));
       return;
     }
     into = static_cast<Integer>(value);
@@ -118,7 +120,8 @@ class Reader {
 
   void fail(const toml::node& node, std::string_view key, const std::string& what) {
     if (!result_) return;
-    result_ = Error{Errc::invalid_input, place(file_, node.source()) + ": " + qualified(key) + " " + what};
+    result_ = Error{Errc::invalid_input,
+                    place(file_, node.source()) + ": " + qualified(key) + " " + what};
   }
 
   [[nodiscard]] const toml::table& source() const { return table_; }
@@ -172,9 +175,8 @@ bool is_valid_name(std::string_view name) noexcept {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
   };
   return !name.empty() && name.size() <= 63 && letter_or_digit(name.front()) &&
-         std::ranges::all_of(name, [&](char c) {
-           return letter_or_digit(c) || c == '.' || c == '_' || c == '-';
-         });
+         std::ranges::all_of(
+             name, [&](char c) { return letter_or_digit(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 Result<Config> parse_config(std::string_view text, std::string_view file_name) {
@@ -209,7 +211,8 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
     arbiter.text("kind", config.arbiter_kind);
     arbiter.path("directory", config.arbiter_directory);
     if (config.arbiter_kind != "local") {
-      arbiter.fail(arbiter.source(), "kind", "is \"" + config.arbiter_kind + "\"; expected \"local\"");
+      arbiter.fail(arbiter.source(), "kind",
+                   "is \"" + config.arbiter_kind + "\"; expected \"local\"");
     }
     if (config.arbiter_directory.empty()) {
       arbiter.fail(arbiter.source(), "directory",

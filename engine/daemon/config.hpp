@@ -40,8 +40,8 @@ struct Config {
   std::vector<hypervisor::VmDefinition> vms;
 };
 
-/// Every key is known, of its type and in its range, or it is an error that names the file, the line, the
-/// key and what was expected.
+/// Every key is known, of its type and in its range, or it is an error that names the file, the
+/// line, the key and what was expected.
 Result<Config> parse_config(std::string_view toml, std::string_view file_name);
 Result<Config> load_config(const std::filesystem::path& path);
 

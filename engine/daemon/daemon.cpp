@@ -38,7 +38,9 @@ void start_coroutine(const asio::any_io_executor& executor, Task<void> task) {
 }
 
 /// JSON converts to so much that Result cannot tell it from an error by itself.
-Result<nlohmann::json> answer(nlohmann::json json) { return {boost::system::in_place_value, std::move(json)}; }
+Result<nlohmann::json> answer(nlohmann::json json) {
+  return {boost::system::in_place_value, std::move(json)};
+}
 
 Result<void> make_private_directory(const std::filesystem::path& path) {
   std::error_code ec;
@@ -52,8 +54,8 @@ std::string accelerator_key(const hypervisor::QemuConfig& qemu) {
   std::error_code ec;
   const auto time = std::filesystem::last_write_time(qemu.binary, ec).time_since_epoch().count();
   const auto size = std::filesystem::file_size(qemu.binary, ec);
-  std::string key = qemu.binary.string() + "|" + std::to_string(time) + "|" + std::to_string(size) + "|" +
-                    qemu.accel + "|" + qemu.tcg_shim.string();
+  std::string key = qemu.binary.string() + "|" + std::to_string(time) + "|" + std::to_string(size) +
+                    "|" + qemu.accel + "|" + qemu.tcg_shim.string();
   for (const auto& argument : qemu.arguments) key += "|" + argument;
   return key;
 }
@@ -86,7 +88,8 @@ Daemon::Daemon(Config config, int life_sign_fd)
       life_sign_fd_(life_sign_fd),
       states_(config_.state_dir),
       arbiter_(std::make_unique<arbiter::LocalArbiter>(config_.arbiter_directory)),
-      host_{config_, events_, states_, *arbiter_, "local:" + config_.arbiter_directory.string(), nullptr},
+      host_{config_, events_, states_, *arbiter_, "local:" + config_.arbiter_directory.string(),
+            nullptr},
       acceptor_(context_),
       new_event_(context_.get_executor()) {}
 
@@ -100,16 +103,17 @@ Result<void> Daemon::prepare() {
   auto prepared = states_.prepare();
   if (!prepared) return prepared.error();
 
-  auto server = api::Server::listen(
-      context_.get_executor(), config_.api_socket,
-      [this](api::Request request) { return handle(std::move(request)); });
+  auto server =
+      api::Server::listen(context_.get_executor(), config_.api_socket,
+                          [this](api::Request request) { return handle(std::move(request)); });
   if (!server) return server.error();
   api_ = std::move(*server);
 
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(config_.listen.host, ec);
   if (ec) {
-    return Error{Errc::invalid_input, "replication.listen: \"" + config_.listen.host + "\" is no address"};
+    return Error{Errc::invalid_input,
+                 "replication.listen: \"" + config_.listen.host + "\" is no address"};
   }
   const tcp::endpoint endpoint(address, config_.listen.port);
   acceptor_.open(endpoint.protocol(), ec);
@@ -117,9 +121,9 @@ Result<void> Daemon::prepare() {
   if (!ec) acceptor_.bind(endpoint, ec);
   if (!ec) acceptor_.listen(64, ec);
   if (ec) {
-    return system_error("cannot listen on " + config_.listen.host + ":" +
-                            std::to_string(config_.listen.port),
-                        ec.value());
+    return system_error(
+        "cannot listen on " + config_.listen.host + ":" + std::to_string(config_.listen.port),
+        ec.value());
   }
   return {};
 }
@@ -176,7 +180,8 @@ Task<void> Daemon::start() {
     auto* unit = find(vm.name);
     if (!vm.autostart || unit->busy()) continue;
     const auto started = co_await on(*unit, unit->start());
-    if (!started) events_.add(vm.name, "refused", "it did not start: " + started.error().message, {});
+    if (!started)
+      events_.add(vm.name, "refused", "it did not start: " + started.error().message, {});
   }
 }
 
@@ -309,9 +314,11 @@ Task<void> Daemon::greet(tcp::socket socket) {
     } else if (!is_valid_name(vm) || !is_valid_name(peer) || session.size() != 32) {
       result = Error{Errc::protocol, "a hello without vm, host and session"};
     } else if (peer == config_.host) {
-      result = Error{Errc::refused, "this host is called " + peer + " too: give every host its own name"};
+      result = Error{Errc::refused,
+                     "this host is called " + peer + " too: give every host its own name"};
     } else if (unit != nullptr && unit->busy()) {
-      result = Error{Errc::conflict, "VM " + vm + " runs or is protected on " + config_.host + " already"};
+      result = Error{Errc::conflict,
+                     "VM " + vm + " runs or is protected on " + config_.host + " already"};
     } else if (!arrivals_.contains(session) && arrivals_.size() >= arrivals_max) {
       result = Error{Errc::limit, "too many pairs are being set up at once"};
     } else if (arrivals_[session].sockets.contains(kind)) {
@@ -368,9 +375,11 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
   if (unit == nullptr) {
     co_return Error{Errc::not_found, "there is no VM \"" + name + "\" on " + config_.host};
   }
-  if (request.method == "GET" && action.empty()) co_return answer(co_await on(*unit, unit->status()));
+  if (request.method == "GET" && action.empty())
+    co_return answer(co_await on(*unit, unit->status()));
   if (request.method != "POST") {
-    co_return Error{Errc::not_found, request.method + " " + request.path + " is not part of the API"};
+    co_return Error{Errc::not_found,
+                    request.method + " " + request.path + " is not part of the API"};
   }
   Result<void> done;
   if (action == "protect") {
@@ -379,7 +388,8 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
         co_return Error{Errc::invalid_input, "protect: \"" + key + "\" is unknown or not a string"};
       }
     }
-    if (!request.body.contains("peer")) co_return Error{Errc::invalid_input, "protect: \"peer\" is missing"};
+    if (!request.body.contains("peer"))
+      co_return Error{Errc::invalid_input, "protect: \"peer\" is missing"};
     if (request.body.value("policy", "periodic") != "periodic") {
       co_return Error{Errc::invalid_input, "protect: the only policy is \"periodic\""};
     }
@@ -407,11 +417,11 @@ Task<Result<nlohmann::json>> Daemon::status() {
   for (auto* unit : all) vms.push_back(co_await on(*unit, unit->status()));
   const auto probe = host_.qemu.load();
   nlohmann::json json{{"host", config_.host},
-                           {"version", TANDEM_VERSION},
-                           {"guardian_pid", life_sign_fd_ >= 0 ? ::getppid() : 0},
-                           {"worker_pid", ::getpid()},
-                           {"qemu", probe && *probe ? to_json(**probe) : nlohmann::json()},
-                           {"vms", std::move(vms)}};
+                      {"version", TANDEM_VERSION},
+                      {"guardian_pid", life_sign_fd_ >= 0 ? ::getppid() : 0},
+                      {"worker_pid", ::getpid()},
+                      {"qemu", probe && *probe ? to_json(**probe) : nlohmann::json()},
+                      {"vms", std::move(vms)}};
   co_return answer(std::move(json));
 }
 

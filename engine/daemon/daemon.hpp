@@ -39,7 +39,8 @@ class Daemon {
                                wire::LaneKind kind, asio::ip::tcp::socket& socket);
 
   Task<Result<nlohmann::json>> handle(api::Request request);
-  Task<Result<nlohmann::json>> handle_vm(api::Request request, std::string name, std::string action);
+  Task<Result<nlohmann::json>> handle_vm(api::Request request, std::string name,
+                                         std::string action);
   Task<Result<nlohmann::json>> status();
   Task<Result<nlohmann::json>> events(api::Request request);
 

@@ -6,7 +6,7 @@ namespace tandem::daemon {
 
 nlohmann::json to_json(const LoggedEvent& event) {
   const auto seconds = std::chrono::duration<double>(event.time.time_since_epoch()).count();
-  return {{"seq", event.seq},   {"time", seconds},         {"vm", event.vm},
+  return {{"seq", event.seq},   {"time", seconds},          {"vm", event.vm},
           {"type", event.type}, {"message", event.message}, {"data", event.data}};
 }
 

@@ -1,4 +1,5 @@
-// What has happened on this host, for people and for programs that wait for it: a bounded log of events.
+// What has happened on this host, for people and for programs that wait for it: a bounded log of
+// events.
 #pragma once
 
 #include <chrono>

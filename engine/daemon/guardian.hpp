@@ -1,8 +1,8 @@
 // The guardian: a process that starts the worker, and starts it again when it has died or hangs.
 //
-// A worker that hangs holds the sockets that QEMU writes its packets to, and once they are full QEMU stands
-// still (R10). Killing the worker closes them; the next worker recovers the VMs. The guardian itself does
-// as little as possible, so that nothing can make it hang.
+// A worker that hangs holds the sockets that QEMU writes its packets to, and once they are full
+// QEMU stands still (R10). Killing the worker closes them; the next worker recovers the VMs. The
+// guardian itself does as little as possible, so that nothing can make it hang.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,8 @@ struct GuardianOptions {
   std::chrono::milliseconds hang_timeout{300};
 };
 
-/// Runs until SIGTERM or SIGINT, which it passes on, or until the worker exits by itself. Returns the exit
-/// status for the process.
+/// Runs until SIGTERM or SIGINT, which it passes on, or until the worker exits by itself. Returns
+/// the exit status for the process.
 int run_guardian(const GuardianOptions& options);
 
 }  // namespace tandem::daemon

@@ -1,5 +1,5 @@
-// One thread and io_context a VM, so that one VM's copying never delays another's packets, and nothing of a
-// pair needs a lock.
+// One thread and io_context a VM, so that one VM's copying never delays another's packets, and
+// nothing of a pair needs a lock.
 #pragma once
 
 #include <atomic>

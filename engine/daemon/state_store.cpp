@@ -42,10 +42,14 @@ Result<VmState> parse(const std::string& text) {
 
 std::string_view to_string(Role role) noexcept {
   switch (role) {
-    case Role::none: return "none";
-    case Role::primary: return "primary";
-    case Role::secondary: return "secondary";
-    case Role::solo: return "solo";
+    case Role::none:
+      return "none";
+    case Role::primary:
+      return "primary";
+    case Role::secondary:
+      return "secondary";
+    case Role::solo:
+      return "solo";
   }
   return "unknown";
 }

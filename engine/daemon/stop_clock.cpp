@@ -40,7 +40,9 @@ nlohmann::json StopClock::to_json() const {
   auto sorted = samples_;
   std::ranges::sort(sorted);
   const auto quantile = [&](double q) {
-    return sorted.empty() ? 0.0 : sorted[static_cast<std::size_t>(q * static_cast<double>(sorted.size() - 1))];
+    return sorted.empty()
+               ? 0.0
+               : sorted[static_cast<std::size_t>(q * static_cast<double>(sorted.size() - 1))];
   };
   return {{"count", count_},
           {"mean", count_ == 0 ? 0.0 : total_.count() / static_cast<double>(count_)},

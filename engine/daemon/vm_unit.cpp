@@ -57,11 +57,14 @@ VmUnit::VmUnit(HostContext& host, hypervisor::VmDefinition definition)
       definition_(std::move(definition)),
       nursery_(thread_.executor()) {}
 
-VmUnit::~VmUnit() { thread_.stop(); }
+VmUnit::~VmUnit() {
+  thread_.stop();
+}
 
 hypervisor::LocalHypervisor VmUnit::hypervisor() const {
   const auto probe = host_.qemu.load();
-  return {host_.config.qemu, probe && *probe ? **probe : hypervisor::QemuProbe{}, host_.config.run_dir};
+  return {host_.config.qemu, probe && *probe ? **probe : hypervisor::QemuProbe{},
+          host_.config.run_dir};
 }
 
 Task<Result<void>> VmUnit::wait_for_probe() {
@@ -88,8 +91,7 @@ void VmUnit::event(std::string type, std::string message, nlohmann::json data) {
 
 void VmUnit::save() {
   if (!process_) return;
-  const auto saved =
-      host_.states.save({definition_, process_->process, role_, generation_, peer_});
+  const auto saved = host_.states.save({definition_, process_->process, role_, generation_, peer_});
   if (!saved) event("refused", "its state cannot be saved: " + saved.error().message);
 }
 
@@ -258,11 +260,12 @@ Task<Result<void>> VmUnit::protect(std::string peer_name) {
 
 Task<Result<session::Lanes>> VmUnit::connect_lanes(Peer peer) {
   session::Lanes lanes;
-  const auto hello = nlohmann::json{{"host", host_.config.host},
-                                    {"vm", name_},
-                                    {"session", random_session()},
-                                    {"version", TANDEM_VERSION}}
-                         .dump();
+  const auto hello = nlohmann::json{
+      {"host", host_.config.host},
+      {"vm", name_},
+      {"session", random_session()},
+      {"version",
+       TANDEM_VERSION}}.dump();
   const auto what = "peer " + peer.name + " (" + peer.address.host + ":" +
                     std::to_string(peer.address.port) + ")";
   for (const auto kind : {wire::LaneKind::bulk, wire::LaneKind::packet, wire::LaneKind::control}) {
@@ -296,8 +299,7 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer) {
   if (!supported) co_return supported.error();
   auto lanes = co_await connect_lanes(peer);
   if (!lanes) co_return lanes.error();
-  const auto generation =
-      co_await host_.arbiter.establish(name_, host_.config.host, peer.name);
+  const auto generation = co_await host_.arbiter.establish(name_, host_.config.host, peer.name);
   if (!generation) co_return with_context("arbiter", generation.error());
 
   session::Setup setup;
@@ -322,8 +324,8 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer) {
   set_role(Role::primary, *generation, peer.name);
   event("protecting", "synchronising with " + peer.name,
         {{"peer", peer.name}, {"generation", *generation}});
-  primary_ = std::make_unique<session::PrimarySession>(thread_.executor(), settings, std::move(*lanes),
-                                                       vm_control(), host_.arbiter, observer());
+  primary_ = std::make_unique<session::PrimarySession>(
+      thread_.executor(), settings, std::move(*lanes), vm_control(), host_.arbiter, observer());
   nursery_.spawn(run_primary(session::encode_setup(setup)));
   co_return Result<void>();
 }
@@ -401,7 +403,8 @@ Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
   if (ready) ready = co_await prepare_secondary(*setup, lanes);
   if (!ready) {
     event("refused", primary + " cannot protect the VM here: " + ready.error().message);
-    (void)co_await session::send_frame(*lanes.control, wire::FrameType::failed, ready.error().message);
+    (void)co_await session::send_frame(*lanes.control, wire::FrameType::failed,
+                                       ready.error().message);
     busy_ = process_.has_value();
     co_return;
   }
@@ -429,8 +432,8 @@ Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lane
   if (changing_ || process_ || primary_ || secondary_) co_return state_error("a secondary");
   const Change change(changing_);
   if (setup.arbiter != host_.arbiter_name) {
-    co_return Error{Errc::refused, "the hosts ask different arbiters: " + setup.arbiter + " there, " +
-                                       host_.arbiter_name + " here"};
+    co_return Error{Errc::refused, "the hosts ask different arbiters: " + setup.arbiter +
+                                       " there, " + host_.arbiter_name + " here"};
   }
   definition_ = setup.definition;
   const auto started = co_await start_process(hypervisor::StartMode::incoming);
@@ -479,8 +482,9 @@ Task<void> VmUnit::recover(VmState state) {
     co_return;
   }
   if (role_ == Role::primary || role_ == Role::secondary) {
-    // A member of a pair that has lost its daemon asks like one that has lost its peer. A secondary does
-    // not ask: what was committed and not loaded went with the daemon. But it may have been told yes.
+    // A member of a pair that has lost its daemon asks like one that has lost its peer. A secondary
+    // does not ask: what was committed and not loaded went with the daemon. But it may have been
+    // told yes.
     const auto record = co_await host_.arbiter.look(name_);
     const bool chosen = record && *record && (*record)->solo == host_.config.host;
     if (role_ == Role::secondary && !chosen) {
@@ -509,7 +513,8 @@ Task<void> VmUnit::recover(VmState state) {
       co_await session::wait_for(claim_retry);
     }
     if (state.role == Role::secondary) {
-      event("refused", "checkpoints that were committed and not loaded are lost with the former daemon");
+      event("refused",
+            "checkpoints that were committed and not loaded are lost with the former daemon");
       const auto joined = connect_network();
       if (!joined) event("refused", joined.error().message);
     }
@@ -517,7 +522,8 @@ Task<void> VmUnit::recover(VmState state) {
   co_await go_alone_after_crash();
   if (state.role == Role::secondary) (void)co_await qmp::announce_self(*qmp_);
   stop_clock_.restart(system_clock::now(), false);
-  event("daemon-recovered", "the VM goes on" + std::string(role_ == Role::solo ? ", unprotected" : ""),
+  event("daemon-recovered",
+        "the VM goes on" + std::string(role_ == Role::solo ? ", unprotected" : ""),
         {{"generation", generation_}});
 }
 

@@ -1,4 +1,5 @@
-// One VM on this host: its QEMU, its role, and the session that protects it or takes part in protecting it.
+// One VM on this host: its QEMU, its role, and the session that protects it or takes part in
+// protecting it.
 #pragma once
 
 #include <atomic>

@@ -29,15 +29,17 @@ Task<Result<void>> send_frame(transport::Lane& lane, wire::FrameType type, std::
   co_return co_await lane.send(header, content);
 }
 
-FrameChannel::FrameChannel(const asio::any_io_executor& executor, std::unique_ptr<transport::Lane> lane,
-                           wire::LaneKind kind)
+FrameChannel::FrameChannel(const asio::any_io_executor& executor,
+                           std::unique_ptr<transport::Lane> lane, wire::LaneKind kind)
     : lane_(std::move(lane)), kind_(kind), queued_(executor) {}
 
-Result<void> FrameChannel::post(wire::FrameType type, std::uint64_t number, std::string_view payload) {
+Result<void> FrameChannel::post(wire::FrameType type, std::uint64_t number,
+                                std::string_view payload) {
   if (finishing_ || closed_) return {};
   const auto header = wire::encode_frame({type, number, payload.size()});
   if (queued_bytes_ + header.size() + payload.size() > queued_bytes_max) {
-    return Error{Errc::limit, "the peer does not read its " + std::string(to_string(kind_)) + " lane"};
+    return Error{Errc::limit,
+                 "the peer does not read its " + std::string(to_string(kind_)) + " lane"};
   }
   std::vector<std::byte> frame(header.size() + payload.size());
   std::memcpy(frame.data(), header.data(), header.size());

@@ -1,8 +1,9 @@
 // What the two session machines share: the words of their decisions.
 //
-// A session machine decides everything about one protected pair on one side, and does no I/O: an event goes
-// in, actions come out. The coroutine shell around it (primary_session, secondary_session) carries them
-// out. The rules R1 to R9 in the comments are those of docs/architecture.md.
+// A session machine decides everything about one protected pair on one side, and does no I/O: an
+// event goes in, actions come out. The coroutine shell around it (primary_session,
+// secondary_session) carries them out. The rules R1 to R9 in the comments are those of
+// docs/architecture.md.
 #pragma once
 
 #include <chrono>
@@ -30,7 +31,8 @@ struct ArbiterSilent {
   Error error;
 };
 
-/// The peer is not there any more, or not to be relied on. It is never permission to go on alone (R8).
+/// The peer is not there any more, or not to be relied on. It is never permission to go on alone
+/// (R8).
 struct PeerLost {
   Error error;
 };

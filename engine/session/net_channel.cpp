@@ -39,7 +39,11 @@ Task<Result<UniqueFd>> add_chardev(qmp::Client& qmp, std::string id) {
 
 NetChannel::NetChannel(asio::any_io_executor executor, std::string netdev, Side side,
                        proxy::GateLimits limits)
-    : netdev_(std::move(netdev)), side_(side), gate_(limits), capture_(executor), inject_(executor) {}
+    : netdev_(std::move(netdev)),
+      side_(side),
+      gate_(limits),
+      capture_(executor),
+      inject_(executor) {}
 
 std::string NetChannel::id(std::string_view part) const {
   return std::string(object_prefix) + netdev_ + "-" + std::string(part);
@@ -115,7 +119,8 @@ void NetChannel::flush() {
   if (flushing_ || !inject_.is_open()) return;
   while (!gate_.outbox().empty()) {
     const auto out = gate_.outbox();
-    const auto n = ::send(inject_.native_handle(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    const auto n =
+        ::send(inject_.native_handle(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n >= 0) {
       gate_.consume(static_cast<std::size_t>(n));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -130,7 +135,8 @@ void NetChannel::flush() {
 
 Task<void> NetChannel::flush_rest() {
   const auto keep_alive = shared_from_this();
-  const auto [ec] = co_await inject_.async_wait(asio::posix::stream_descriptor::wait_write, use_tuple);
+  const auto [ec] =
+      co_await inject_.async_wait(asio::posix::stream_descriptor::wait_write, use_tuple);
   flushing_ = false;
   if (!ec) flush();
 }
@@ -138,8 +144,8 @@ Task<void> NetChannel::flush_rest() {
 Task<Result<void>> NetChannel::open_and_detach(qmp::Client& qmp) {
   gate_.open();
   flush();
-  // From here on new output goes straight to the network, behind what is already in inject's socket only
-  // if that is empty first; so what capture still holds is injected before inject goes.
+  // From here on new output goes straight to the network, behind what is already in inject's socket
+  // only if that is empty first; so what capture still holds is injected before inject goes.
   auto result = co_await qmp::delete_object(qmp, id("capture"));
   const auto drained = drain();
   if (!drained && result) result = drained.error();

@@ -1,5 +1,5 @@
-// The network filters of one NIC: the sockets to QEMU's capture and inject chardevs, and the output gate
-// between them. DESIGN: the daemon never stops reading capture, for QEMU would freeze (R10).
+// The network filters of one NIC: the sockets to QEMU's capture and inject chardevs, and the output
+// gate between them. DESIGN: the daemon never stops reading capture, for QEMU would freeze (R10).
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -15,8 +15,8 @@
 
 namespace tandem::session {
 
-/// Every object and chardev that Tandem puts into a QEMU has an id that begins so; what a daemon that died
-/// has left behind is found by it.
+/// Every object and chardev that Tandem puts into a QEMU has an id that begins so; what a daemon
+/// that died has left behind is found by it.
 inline constexpr std::string_view object_prefix = "tnd-";
 
 class NetChannel : public std::enable_shared_from_this<NetChannel> {
@@ -31,14 +31,15 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   static Task<Result<std::shared_ptr<NetChannel>>> attach(qmp::Client& qmp, std::string netdev,
                                                           Side side, proxy::GateLimits limits = {});
 
-  /// Reads capture until close(); an end of file, bytes that are not frames, and a soft limit passed are
-  /// told through the handlers.
+  /// Reads capture until close(); an end of file, bytes that are not frames, and a soft limit
+  /// passed are told through the handlers.
   Task<void> pump(ErrorHandler on_error, std::function<void()> on_soft_limit);
 
   /// Takes in, without waiting, everything that QEMU has written to capture (R3). Returns frames.
   Result<std::uint64_t> drain();
 
-  /// Writes what the gate has released to inject as far as QEMU takes it; the rest follows by itself.
+  /// Writes what the gate has released to inject as far as QEMU takes it; the rest follows by
+  /// itself.
   void flush();
 
   /// For a VM that goes on alone: opens the gate, takes the filters off in the order that loses and
@@ -55,7 +56,8 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   [[nodiscard]] const std::string& netdev() const noexcept { return netdev_; }
 
  private:
-  NetChannel(asio::any_io_executor executor, std::string netdev, Side side, proxy::GateLimits limits);
+  NetChannel(asio::any_io_executor executor, std::string netdev, Side side,
+             proxy::GateLimits limits);
   [[nodiscard]] std::string id(std::string_view part) const;
   Task<void> flush_rest();
 

@@ -9,8 +9,8 @@ using Outcome = FinishPrimary::Outcome;
 Error out_of_order(std::string_view what, Checkpoint got, Checkpoint expected_min,
                    Checkpoint expected_max) {
   return {Errc::protocol, "the peer says it has " + std::string(what) + " checkpoint " +
-                              std::to_string(got) + "; expected one of " + std::to_string(expected_min) +
-                              " to " + std::to_string(expected_max)};
+                              std::to_string(got) + "; expected one of " +
+                              std::to_string(expected_min) + " to " + std::to_string(expected_max)};
 }
 
 }  // namespace
@@ -24,14 +24,16 @@ std::vector<PrimaryAction> PrimaryMachine::on(const PrimaryEvent& event) {
 
 void PrimaryMachine::handle(const PeerReady&, Actions& out) {
   if (phase_ != Phase::synchronising) return;
-  // The VM is stopped until it is answered, so everything that it has output is part of checkpoint 0.
+  // The VM is stopped until it is answered, so everything that it has output is part of checkpoint
+  // 0.
   phase_ = Phase::protecting;
   out.push_back(HoldOutput{});
   out.push_back(AnswerReady{});
 }
 
 void PrimaryMachine::handle(const VmRequest&, Actions& out) {
-  // While the arbiter is asked the VM runs on unanswered: its next pause must not depend on the answer.
+  // While the arbiter is asked the VM runs on unanswered: its next pause must not depend on the
+  // answer.
   if (phase_ == Phase::protecting) out.push_back(AnswerReply{});
 }
 
@@ -159,8 +161,9 @@ void PrimaryMachine::handle(const Denied& event, Actions& out) {
   if (phase_ != Phase::deciding) return;
   generation_ = event.generation;
   // R8: a newer generation runs elsewhere; not one more byte may leave here.
-  reason_ = {Errc::refused, "generation " + std::to_string(event.generation) + " of the VM runs on " +
-                                event.holder + "; after: " + reason_.message};
+  reason_ = {Errc::refused, "generation " + std::to_string(event.generation) +
+                                " of the VM runs on " + event.holder +
+                                "; after: " + reason_.message};
   out.push_back(KillVm{});
   finish(Outcome::superseded, out);
 }
@@ -182,23 +185,34 @@ void PrimaryMachine::finish(Outcome outcome, Actions& out) {
 
 std::string_view to_string(Phase phase) noexcept {
   switch (phase) {
-    case Phase::synchronising: return "synchronising";
-    case Phase::protecting: return "protected";
-    case Phase::handing_over: return "handing-over";
-    case Phase::deciding: return "deciding";
-    case Phase::going_alone: return "going-alone";
-    case Phase::ended: return "ended";
+    case Phase::synchronising:
+      return "synchronising";
+    case Phase::protecting:
+      return "protected";
+    case Phase::handing_over:
+      return "handing-over";
+    case Phase::deciding:
+      return "deciding";
+    case Phase::going_alone:
+      return "going-alone";
+    case Phase::ended:
+      return "ended";
   }
   return "unknown";
 }
 
 std::string_view to_string(Outcome outcome) noexcept {
   switch (outcome) {
-    case Outcome::solo: return "solo";
-    case Outcome::unprotected: return "unprotected";
-    case Outcome::vm_lost: return "vm-lost";
-    case Outcome::guest_shutdown: return "guest-shutdown";
-    case Outcome::superseded: return "superseded";
+    case Outcome::solo:
+      return "solo";
+    case Outcome::unprotected:
+      return "unprotected";
+    case Outcome::vm_lost:
+      return "vm-lost";
+    case Outcome::guest_shutdown:
+      return "guest-shutdown";
+    case Outcome::superseded:
+      return "superseded";
   }
   return "unknown";
 }

@@ -1,5 +1,5 @@
-// The primary's side of a pair as a state machine: checkpoints, output commit, and what happens when
-// something ends. Pure; see machine.hpp.
+// The primary's side of a pair as a state machine: checkpoints, output commit, and what happens
+// when something ends. Pure; see machine.hpp.
 #pragma once
 
 #include <chrono>
@@ -12,31 +12,30 @@
 namespace tandem::session {
 
 /// The primary VM's COLO stream.
-struct VmRequest {};     ///< CHECKPOINT_REQUEST: the VM runs and asks
-struct VmSend {};        ///< VMSTATE_SEND: the VM is stopped, all its output of the epoch is captured
+struct VmRequest {};  ///< CHECKPOINT_REQUEST: the VM runs and asks
+struct VmSend {};     ///< VMSTATE_SEND: the VM is stopped, all its output of the epoch is captured
 struct VmCheckpoint {};  ///< the whole checkpoint is in memory
 struct VmStreamEnded {   ///< the stream broke or was malformed, and QEMU lives
   Error error;
 };
-struct VmShutdown {};    ///< the guest powered itself off
-struct PeerReady {};     ///< checkpoint 0 is committed
+struct VmShutdown {};  ///< the guest powered itself off
+struct PeerReady {};   ///< checkpoint 0 is committed
 struct PeerCommitted {
   Checkpoint checkpoint;
 };
 struct PeerLoaded {
   Checkpoint checkpoint;
 };
-struct Unprotect {};     ///< an operator ends protection
-struct SwitchOver {};    ///< an operator wants the secondary to take over
+struct Unprotect {};   ///< an operator ends protection
+struct SwitchOver {};  ///< an operator wants the secondary to take over
 
-using PrimaryEvent =
-    std::variant<VmRequest, VmSend, VmCheckpoint, VmStreamEnded, VmShutdown, VmLost, VmRunning, PeerReady,
-                 PeerCommitted, PeerLoaded, PeerLost, Granted, Denied, ArbiterSilent, Unprotect,
-                 SwitchOver>;
+using PrimaryEvent = std::variant<VmRequest, VmSend, VmCheckpoint, VmStreamEnded, VmShutdown,
+                                  VmLost, VmRunning, PeerReady, PeerCommitted, PeerLoaded, PeerLost,
+                                  Granted, Denied, ArbiterSilent, Unprotect, SwitchOver>;
 
 /// Answers to the VM's stream.
-struct AnswerReady {};       ///< CHECKPOINT_READY: the VM leaves the initial synchronisation and runs
-struct AnswerReply {};       ///< CHECKPOINT_REPLY
+struct AnswerReady {};  ///< CHECKPOINT_READY: the VM leaves the initial synchronisation and runs
+struct AnswerReply {};  ///< CHECKPOINT_REPLY
 struct AnswerCheckpoint {};  ///< VMSTATE_RECEIVED and VMSTATE_LOADED: the VM runs on
 /// Drain what the VM has output so far, let it leave, and hold from now on.
 struct HoldOutput {};
@@ -68,9 +67,9 @@ struct FinishPrimary {
   Error reason;
 };
 
-using PrimaryAction =
-    std::variant<AnswerReady, AnswerReply, AnswerCheckpoint, HoldOutput, CloseEpoch, ReleaseThrough, Ship,
-                 TriggerCheckpoint, TellPeer, CloseLanes, Claim, RunAlone, OpenGate, KillVm, FinishPrimary>;
+using PrimaryAction = std::variant<AnswerReady, AnswerReply, AnswerCheckpoint, HoldOutput,
+                                   CloseEpoch, ReleaseThrough, Ship, TriggerCheckpoint, TellPeer,
+                                   CloseLanes, Claim, RunAlone, OpenGate, KillVm, FinishPrimary>;
 
 class PrimaryMachine {
  public:
@@ -81,7 +80,8 @@ class PrimaryMachine {
     unsigned in_flight_max = 2;  ///< answered, not committed (R5)
     std::chrono::milliseconds claim_retry{200};
   };
-  explicit PrimaryMachine(Settings settings) : settings_(settings), generation_(settings.generation) {}
+  explicit PrimaryMachine(Settings settings)
+      : settings_(settings), generation_(settings.generation) {}
 
   /// What to do now, in this order.
   std::vector<PrimaryAction> on(const PrimaryEvent& event);
@@ -123,8 +123,8 @@ class PrimaryMachine {
   Settings settings_;
   Generation generation_;
   Phase phase_ = Phase::synchronising;
-  Checkpoint last_ = 0;       ///< newest begun
-  Checkpoint whole_ = 0;      ///< newest received whole
+  Checkpoint last_ = 0;   ///< newest begun
+  Checkpoint whole_ = 0;  ///< newest received whole
   Checkpoint committed_ = 0;
   Checkpoint loaded_ = 0;
   bool answer_held_ = false;

@@ -24,8 +24,8 @@ constexpr auto synchronisation_poll = 100ms;
 constexpr auto run_alone_limit = 10s;
 constexpr auto farewell_limit = 1s;
 
-// The reader spins this long for the next bytes of a checkpoint before it sleeps: a wake-up costs more
-// than the wait, and the VM is paused meanwhile.
+// The reader spins this long for the next bytes of a checkpoint before it sleeps: a wake-up costs
+// more than the wait, and the VM is paused meanwhile.
 constexpr auto spin_limit = 100us;
 // Other work of this thread gets its turn at least this often while a large checkpoint comes in.
 constexpr auto turn_limit = 5ms;
@@ -66,8 +66,8 @@ PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings sett
       arbiter_(arbiter),
       observer_(std::move(observer)),
       machine_({.generation = settings_.generation}),
-      // Where both hosts live and only the link is gone, the primary should be the first to notice: a VM
-      // that stays where it is loses no work.
+      // Where both hosts live and only the link is gone, the primary should be the first to notice:
+      // a VM that stays where it is loses no work.
       detector_(settings_.heartbeat_timeout * 3 / 4, settings_.heartbeat / 2),
       nursery_(executor),
       changed_(executor),
@@ -103,7 +103,8 @@ Task<FinishPrimary> PrimarySession::run(std::string setup) {
   });
   co_await nursery_.wait_for_all();
   farewell.cancel();
-  co_await asio::post(executor_, asio::use_awaitable);  // lets the cancelled handler run before we go
+  co_await asio::post(executor_,
+                      asio::use_awaitable);  // lets the cancelled handler run before we go
   co_return *finished_;
 }
 
@@ -113,8 +114,8 @@ Task<void> PrimarySession::start(std::string setup) {
 }
 
 Task<Result<void>> PrimarySession::start_migration(std::string setup) {
-  auto buffers =
-      checkpoint::BufferPool::create(buffers_max, static_cast<std::size_t>(settings_.checkpoint_bytes_max));
+  auto buffers = checkpoint::BufferPool::create(
+      buffers_max, static_cast<std::size_t>(settings_.checkpoint_bytes_max));
   if (!buffers) co_return buffers.error();
   buffers_ = std::move(*buffers);
 
@@ -167,10 +168,11 @@ Task<void> PrimarySession::watch_synchronisation() {
     if (status->status == "failed") {
       dispatch(VmStreamEnded{{Errc::refused, "QEMU's migration failed: " + status->description}});
     } else if (status->status == "completed") {
-      dispatch(VmStreamEnded{{Errc::refused,
-                              "QEMU's migration completed without entering COLO: COLO is broken in this "
-                              "QEMU (" +
-                                  to_string(vm_.qmp->version()) + ")"}});
+      dispatch(
+          VmStreamEnded{{Errc::refused,
+                         "QEMU's migration completed without entering COLO: COLO is broken in this "
+                         "QEMU (" +
+                             to_string(vm_.qmp->version()) + ")"}});
     }
   }
 }
@@ -184,10 +186,18 @@ Task<Result<void>> PrimarySession::wait_until_protected() {
   co_return not_protected_.value_or(finished_->reason);
 }
 
-void PrimarySession::unprotect() { dispatch(Unprotect{}); }
-void PrimarySession::switch_over() { dispatch(SwitchOver{}); }
-void PrimarySession::vm_lost(Error error) { dispatch(VmLost{std::move(error)}); }
-void PrimarySession::vm_shut_down() { dispatch(VmShutdown{}); }
+void PrimarySession::unprotect() {
+  dispatch(Unprotect{});
+}
+void PrimarySession::switch_over() {
+  dispatch(SwitchOver{});
+}
+void PrimarySession::vm_lost(Error error) {
+  dispatch(VmLost{std::move(error)});
+}
+void PrimarySession::vm_shut_down() {
+  dispatch(VmShutdown{});
+}
 
 SessionCounters PrimarySession::counters() const {
   auto counters = counters_;
@@ -201,14 +211,15 @@ Task<void> PrimarySession::read_stream() {
   auto ended = co_await forward_initial_stream();
   if (ended) ended = co_await relay_checkpoints();
   if (finished_ || !stream_.is_open() || ended) co_return;
-  // A QEMU that was killed closes its stream a moment before it closes its monitor. Who is asked tells
-  // a dead VM, which the peer must replace, from a stream that merely broke.
+  // A QEMU that was killed closes its stream a moment before it closes its monitor. Who is asked
+  // tells a dead VM, which the peer must replace, from a stream that merely broke.
   const auto alive = co_await qmp::query_status(*vm_.qmp);
   if (!alive && alive.error().code == Errc::closed) co_return;  // vm_lost() follows
   dispatch(VmStreamEnded{with_context("the VM's COLO stream", ended.error())});
 }
 
-Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into, bool in_checkpoint) {
+Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into,
+                                                       bool in_checkpoint) {
   const auto sleep_at = steady_clock::now() + spin_limit;
   for (;;) {
     const auto n = ::recv(stream_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
@@ -220,7 +231,8 @@ Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into
       _mm_pause();
       continue;
     }
-    const auto [ec] = co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+    const auto [ec] =
+        co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
     if (ec || !stream_.is_open()) co_return Error{Errc::closed, "closed"};
     co_return std::size_t{0};
   }
@@ -256,7 +268,8 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
   while (stream_.is_open()) {
     if (!receiving_) {
       receiving_ = buffers_->take();
-      if (!receiving_) {  // all are still being sent; VmSend of the next checkpoint waits in its socket
+      if (!receiving_) {  // all are still being sent; VmSend of the next checkpoint waits in its
+                          // socket
         co_await changed_.wait();
         continue;
       }
@@ -341,7 +354,8 @@ Task<void> PrimarySession::ship_checkpoints() {
     auto shipment = std::move(shipments_.front());
     shipments_.pop_front();
     auto left = shipment.buffer->bytes();
-    const auto header = wire::encode_frame({wire::FrameType::checkpoint, shipment.number, left.size()});
+    const auto header =
+        wire::encode_frame({wire::FrameType::checkpoint, shipment.number, left.size()});
     counters_.wire_bytes += header.size() + left.size() + wire::digest_size;
     auto sent = co_await bulk_->send(header);
     checkpoint::Digester digester;
@@ -379,8 +393,11 @@ Task<void> PrimarySession::read_control() {
     detector_.heard();
     last_heard_ = system_clock::now();
     switch (frame->header.type) {
-      case wire::FrameType::heartbeat: break;
-      case wire::FrameType::setup_done: setup_done_ = true; break;
+      case wire::FrameType::heartbeat:
+        break;
+      case wire::FrameType::setup_done:
+        setup_done_ = true;
+        break;
       case wire::FrameType::failed:
         peer_lost({Errc::refused, settings_.peer + ": " + frame->payload});
         co_return;
@@ -389,9 +406,15 @@ Task<void> PrimarySession::read_control() {
         co_await asio::async_write(stream_, buffer, use_tuple);
         break;
       }
-      case wire::FrameType::ready: dispatch(PeerReady{}); break;
-      case wire::FrameType::committed: dispatch(PeerCommitted{frame->header.number}); break;
-      case wire::FrameType::loaded: dispatch(PeerLoaded{frame->header.number}); break;
+      case wire::FrameType::ready:
+        dispatch(PeerReady{});
+        break;
+      case wire::FrameType::committed:
+        dispatch(PeerCommitted{frame->header.number});
+        break;
+      case wire::FrameType::loaded:
+        dispatch(PeerLoaded{frame->header.number});
+        break;
       default:
         peer_lost({Errc::protocol, "the peer sent a " + std::string(to_string(frame->header.type)) +
                                        " frame, which only a primary sends"});
@@ -437,9 +460,9 @@ Task<void> PrimarySession::beat() {
     }
     // Until the set-up is done the peer may be busy starting QEMU; that has a limit of its own.
     if (setup_done_ && detector_.tick()) {
-      peer_lost({Errc::timed_out, settings_.peer + " has been silent for " +
-                                      std::to_string((settings_.heartbeat_timeout * 3 / 4).count()) +
-                                      " ms"});
+      peer_lost({Errc::timed_out,
+                 settings_.peer + " has been silent for " +
+                     std::to_string((settings_.heartbeat_timeout * 3 / 4).count()) + " ms"});
     }
   }
 }
@@ -456,8 +479,9 @@ void PrimarySession::peer_lost(Error error) {
     times.reason = error.message;
     failover_ = times;
     step_time_ = steady_clock::now();
-    observer_.event("peer-lost", settings_.peer + " is lost: " + error.message,
-                    {{"peer", settings_.peer}, {"silent_ms", milliseconds(system_clock::now() - last_heard_)}});
+    observer_.event(
+        "peer-lost", settings_.peer + " is lost: " + error.message,
+        {{"peer", settings_.peer}, {"silent_ms", milliseconds(system_clock::now() - last_heard_)}});
   }
   dispatch(PeerLost{std::move(error)});
 }
@@ -482,7 +506,9 @@ void PrimarySession::perform(const AnswerReady&) {
   answer_vm({colo::Message::checkpoint_ready});
 }
 
-void PrimarySession::perform(const AnswerReply&) { answer_vm({colo::Message::checkpoint_reply}); }
+void PrimarySession::perform(const AnswerReply&) {
+  answer_vm({colo::Message::checkpoint_reply});
+}
 
 void PrimarySession::perform(const AnswerCheckpoint&) {
   vm_is_paused_ = false;
@@ -499,8 +525,8 @@ void PrimarySession::perform(const HoldOutput&) {
 void PrimarySession::perform(const CloseEpoch& action) {
   for (const auto& channel : channels_) {
     auto drained = channel->drain();
-    // The VM is stopped and QEMU writes a frame in one go, so a frame is never left half-way here; if one
-    // were, its rest is a moment away.
+    // The VM is stopped and QEMU writes a frame in one go, so a frame is never left half-way here;
+    // if one were, its rest is a moment away.
     for (int tries = 0; drained && channel->gate().mid_frame() && tries < 1000; ++tries) {
       drained = channel->drain();
     }
@@ -543,11 +569,14 @@ void PrimarySession::perform(const CloseLanes&) {
   control_.finish();
 }
 
-void PrimarySession::perform(const Claim& action) { nursery_.spawn(claim(action)); }
+void PrimarySession::perform(const Claim& action) {
+  nursery_.spawn(claim(action));
+}
 
 Task<void> PrimarySession::claim(Claim action) {
   if (action.delay > 0ms) co_await wait_for(action.delay);
-  const auto verdict = co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
+  const auto verdict =
+      co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
   if (failover_) {
     failover_->decision = steady_clock::now() - step_time_;
     step_time_ = steady_clock::now();
@@ -567,7 +596,9 @@ Task<void> PrimarySession::claim(Claim action) {
   }
 }
 
-void PrimarySession::perform(const RunAlone&) { nursery_.spawn(run_alone()); }
+void PrimarySession::perform(const RunAlone&) {
+  nursery_.spawn(run_alone());
+}
 
 Task<void> PrimarySession::run_alone() {
   auto& qmp = *vm_.qmp;
@@ -598,7 +629,8 @@ Task<void> PrimarySession::open_gate() {
   for (const auto& channel : channels_) {
     const auto opened = co_await channel->open_and_detach(*vm_.qmp);
     if (!opened) {
-      observer_.event("refused", "filters of " + channel->netdev() + ": " + opened.error().message, {});
+      observer_.event("refused", "filters of " + channel->netdev() + ": " + opened.error().message,
+                      {});
     }
   }
   // Later migrations of this VM shall be ordinary ones.
@@ -609,9 +641,13 @@ Task<void> PrimarySession::open_gate() {
   changed_.notify();
 }
 
-void PrimarySession::perform(const KillVm&) { nursery_.spawn(kill_vm()); }
+void PrimarySession::perform(const KillVm&) {
+  nursery_.spawn(kill_vm());
+}
 
-Task<void> PrimarySession::kill_vm() { co_await vm_.kill(); }
+Task<void> PrimarySession::kill_vm() {
+  co_await vm_.kill();
+}
 
 void PrimarySession::perform(const FinishPrimary& action) {
   if (!ready_answered_) not_protected_ = action.reason;

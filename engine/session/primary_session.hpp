@@ -1,7 +1,9 @@
-// The primary's side of a pair, carried out: a relay between the primary QEMU's COLO stream and the peer.
+// The primary's side of a pair, carried out: a relay between the primary QEMU's COLO stream and the
+// peer.
 //
-// All decisions are primary_machine's. This shell reads and writes, on one thread. Its page path is one
-// recv() from QEMU into a checkpoint buffer and, once QEMU has its answer, one send() to the peer.
+// All decisions are primary_machine's. This shell reads and writes, on one thread. Its page path is
+// one recv() from QEMU into a checkpoint buffer and, once QEMU has its answer, one send() to the
+// peer.
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -28,8 +30,9 @@ class PrimarySession {
   PrimarySession(asio::any_io_executor executor, PairSettings settings, Lanes lanes, VmControl vm,
                  arbiter::Arbiter& arbiter, Observer observer);
 
-  /// Protects the VM: sends `setup` (JSON for the peer's daemon), synchronises, replicates, until the pair
-  /// ends one way or another. Whatever the outcome, but for a VM that is lost, no filter stays in QEMU.
+  /// Protects the VM: sends `setup` (JSON for the peer's daemon), synchronises, replicates, until
+  /// the pair ends one way or another. Whatever the outcome, but for a VM that is lost, no filter
+  /// stays in QEMU.
   Task<FinishPrimary> run(std::string setup);
 
   /// Resolves once the pair is protected, or with the reason why it never was.
@@ -43,7 +46,9 @@ class PrimarySession {
 
   [[nodiscard]] const PrimaryMachine& machine() const noexcept { return machine_; }
   [[nodiscard]] SessionCounters counters() const;
-  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const { return channels_; }
+  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const {
+    return channels_;
+  }
   [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_; }
 
  private:
@@ -103,7 +108,7 @@ class PrimarySession {
   std::vector<std::shared_ptr<NetChannel>> channels_;
   std::shared_ptr<checkpoint::BufferPool> buffers_;
   checkpoint::BufferPool::Lease receiving_;  ///< the checkpoint that is coming in
-  bool vm_is_paused_ = false;                ///< from SEND to the end of its checkpoint: sending waits
+  bool vm_is_paused_ = false;  ///< from SEND to the end of its checkpoint: sending waits
   struct Shipment {
     Checkpoint number;
     checkpoint::BufferPool::Lease buffer;

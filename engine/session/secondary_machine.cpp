@@ -67,9 +67,10 @@ void SecondaryMachine::advance(Actions& out) {
 void SecondaryMachine::handle(const CheckpointVerified& event, Actions& out) {
   if (phase_ != Phase::protecting) return;
   if (event.checkpoint != committed_ + 1) {
-    handle(PeerLost{{Errc::protocol, "the peer sent checkpoint " + std::to_string(event.checkpoint) +
-                                         " after checkpoint " + std::to_string(committed_)}},
-           out);
+    handle(
+        PeerLost{{Errc::protocol, "the peer sent checkpoint " + std::to_string(event.checkpoint) +
+                                      " after checkpoint " + std::to_string(committed_)}},
+        out);
     return;
   }
   // R1: it is in the queue that a take-over waits for, so from here on it may be acknowledged.
@@ -91,9 +92,12 @@ void SecondaryMachine::handle(const PeerLost& event, Actions& out) {
 
 std::chrono::milliseconds SecondaryMachine::grace_after(Errc loss) const {
   switch (loss) {
-    case Errc::timed_out: return std::chrono::milliseconds(0);
-    case Errc::unavailable: return settings_.link_grace;
-    default: return settings_.grace;
+    case Errc::timed_out:
+      return std::chrono::milliseconds(0);
+    case Errc::unavailable:
+      return settings_.link_grace;
+    default:
+      return settings_.grace;
   }
 }
 
@@ -103,8 +107,8 @@ void SecondaryMachine::handle(const PeerTakeOver& event, Actions& out) {
     return;
   }
   if (phase_ != Phase::protecting) return;
-  // The lanes stay open until the arbiter has spoken: a primary that hands over takes their end for a
-  // loss, and would ask for the VM back before we have asked for it.
+  // The lanes stay open until the arbiter has spoken: a primary that hands over takes their end for
+  // a loss, and would ask for the VM back before we have asked for it.
   decide({Errc::closed, event.reason}, std::chrono::milliseconds(0), out);
 }
 
@@ -159,9 +163,10 @@ void SecondaryMachine::handle(const LoadTimeout&, Actions& out) {
   if (phase_ != Phase::loading && phase_ != Phase::promoting) return;
   // To run from an older checkpoint would lose what was acknowledged; better to say that it failed.
   phase_ = Phase::ended;
-  out.push_back(FinishSecondary{
-      Outcome::failed, {Errc::timed_out, "the secondary's QEMU did not go on from checkpoint " +
-                                             std::to_string(committed_) + "; it stays paused"}});
+  out.push_back(
+      FinishSecondary{Outcome::failed,
+                      {Errc::timed_out, "the secondary's QEMU did not go on from checkpoint " +
+                                            std::to_string(committed_) + "; it stays paused"}});
 }
 
 void SecondaryMachine::handle(const VmRunning&, Actions& out) {
@@ -185,21 +190,30 @@ void SecondaryMachine::close_lanes(Actions& out) {
 
 std::string_view to_string(Phase phase) noexcept {
   switch (phase) {
-    case Phase::synchronising: return "synchronising";
-    case Phase::protecting: return "protected";
-    case Phase::deciding: return "deciding";
-    case Phase::loading: return "loading";
-    case Phase::promoting: return "promoting";
-    case Phase::ended: return "ended";
+    case Phase::synchronising:
+      return "synchronising";
+    case Phase::protecting:
+      return "protected";
+    case Phase::deciding:
+      return "deciding";
+    case Phase::loading:
+      return "loading";
+    case Phase::promoting:
+      return "promoting";
+    case Phase::ended:
+      return "ended";
   }
   return "unknown";
 }
 
 std::string_view to_string(Outcome outcome) noexcept {
   switch (outcome) {
-    case Outcome::promoted: return "promoted";
-    case Outcome::discarded: return "discarded";
-    case Outcome::failed: return "failed";
+    case Outcome::promoted:
+      return "promoted";
+    case Outcome::discarded:
+      return "discarded";
+    case Outcome::failed:
+      return "failed";
   }
   return "unknown";
 }

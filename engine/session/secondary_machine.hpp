@@ -1,7 +1,8 @@
-// The secondary's side of a pair as a state machine: commit, load, and take over. Pure; see machine.hpp.
+// The secondary's side of a pair as a state machine: commit, load, and take over. Pure; see
+// machine.hpp.
 //
-// The secondary VM is passive: it gets its next CHECKPOINT_REQUEST as soon as it has loaded a checkpoint,
-// and so stays stopped until the one after.
+// The secondary VM is passive: it gets its next CHECKPOINT_REQUEST as soon as it has loaded a
+// checkpoint, and so stays stopped until the one after.
 #pragma once
 
 #include <chrono>
@@ -37,9 +38,9 @@ struct PeerEnd {
 /// Loading the committed checkpoints took too long.
 struct LoadTimeout {};
 
-using SecondaryEvent =
-    std::variant<SvmReady, SvmReply, SvmReceived, SvmLoaded, SvmStreamEnded, VmLost, CheckpointVerified,
-                 PeerLost, PeerTakeOver, PeerEnd, Granted, Denied, ArbiterSilent, LoadTimeout, VmRunning>;
+using SecondaryEvent = std::variant<SvmReady, SvmReply, SvmReceived, SvmLoaded, SvmStreamEnded,
+                                    VmLost, CheckpointVerified, PeerLost, PeerTakeOver, PeerEnd,
+                                    Granted, Denied, ArbiterSilent, LoadTimeout, VmRunning>;
 
 struct FeedRequest {};  ///< send CHECKPOINT_REQUEST to the secondary VM
 struct Feed {           ///< send it this checkpoint's bytes
@@ -47,8 +48,8 @@ struct Feed {           ///< send it this checkpoint's bytes
 };
 /// All committed checkpoints are to be loaded before long; watch the time.
 struct StartLoadTimer {};
-/// Connect the VM to its network, close its stream, tell QEMU that the heartbeat is lost, wait until it
-/// runs: VmRunning.
+/// Connect the VM to its network, close its stream, tell QEMU that the heartbeat is lost, wait
+/// until it runs: VmRunning.
 struct Promote {
   Checkpoint checkpoint;
 };
@@ -63,8 +64,8 @@ struct FinishSecondary {
   Error reason;
 };
 
-using SecondaryAction = std::variant<TellPeer, FeedRequest, Feed, CloseLanes, Claim, StartLoadTimer, Promote,
-                                     Announce, KillVm, FinishSecondary>;
+using SecondaryAction = std::variant<TellPeer, FeedRequest, Feed, CloseLanes, Claim, StartLoadTimer,
+                                     Promote, Announce, KillVm, FinishSecondary>;
 
 class SecondaryMachine {
  public:
@@ -72,14 +73,15 @@ class SecondaryMachine {
 
   struct Settings {
     Generation generation = 1;
-    /// How long a primary whose connection was closed (and did not merely fall silent) may take to claim
-    /// the VM first: its host lives, and a VM that stays where it is loses no work.
+    /// How long a primary whose connection was closed (and did not merely fall silent) may take to
+    /// claim the VM first: its host lives, and a VM that stays where it is loses no work.
     std::chrono::milliseconds grace{700};
     /// The same for a primary behind a link that is down: its host may have died with it.
     std::chrono::milliseconds link_grace{50};
     std::chrono::milliseconds claim_retry{200};
   };
-  explicit SecondaryMachine(Settings settings) : settings_(settings), generation_(settings.generation) {}
+  explicit SecondaryMachine(Settings settings)
+      : settings_(settings), generation_(settings.generation) {}
 
   std::vector<SecondaryAction> on(const SecondaryEvent& event);
 

@@ -30,14 +30,16 @@ constexpr std::size_t buffers_max = 3;
 
 std::string reason_of(const std::string& payload) {
   const auto json = nlohmann::json::parse(payload, nullptr, false);
-  if (json.is_object() && json.contains("reason") && json["reason"].is_string()) return json["reason"];
+  if (json.is_object() && json.contains("reason") && json["reason"].is_string())
+    return json["reason"];
   return "no reason given";
 }
 
 }  // namespace
 
-SecondarySession::SecondarySession(asio::any_io_executor executor, PairSettings settings, Lanes lanes,
-                                   VmControl vm, arbiter::Arbiter& arbiter, Observer observer)
+SecondarySession::SecondarySession(asio::any_io_executor executor, PairSettings settings,
+                                   Lanes lanes, VmControl vm, arbiter::Arbiter& arbiter,
+                                   Observer observer)
     : executor_(executor),
       settings_(std::move(settings)),
       bulk_(std::move(lanes.bulk)),
@@ -79,7 +81,8 @@ Task<FinishSecondary> SecondarySession::run() {
   });
   co_await nursery_.wait_for_all();
   farewell.cancel();
-  co_await asio::post(executor_, asio::use_awaitable);  // lets the cancelled handler run before we go
+  co_await asio::post(executor_,
+                      asio::use_awaitable);  // lets the cancelled handler run before we go
   co_return *finished_;
 }
 
@@ -95,8 +98,8 @@ Task<void> SecondarySession::start() {
 }
 
 Task<Result<void>> SecondarySession::start_incoming() {
-  auto buffers =
-      checkpoint::BufferPool::create(buffers_max, static_cast<std::size_t>(settings_.checkpoint_bytes_max));
+  auto buffers = checkpoint::BufferPool::create(
+      buffers_max, static_cast<std::size_t>(settings_.checkpoint_bytes_max));
   if (!buffers) co_return buffers.error();
   buffers_ = std::move(*buffers);
   for (const auto& netdev : vm_.netdevs) {
@@ -115,7 +118,9 @@ Task<Result<void>> SecondarySession::start_incoming() {
   co_return co_await qmp::migrate_incoming(*vm_.qmp, std::string("fd:") + stream_name);
 }
 
-void SecondarySession::vm_lost(Error error) { dispatch(VmLost{std::move(error)}); }
+void SecondarySession::vm_lost(Error error) {
+  dispatch(VmLost{std::move(error)});
+}
 
 void SecondarySession::leave(std::string reason) {
   dispatch(SvmStreamEnded{{Errc::closed, std::move(reason)}});
@@ -171,7 +176,8 @@ Task<Result<void>> SecondarySession::receive_bulk() {
 
 Task<Result<void>> SecondarySession::receive_checkpoint(wire::FrameHeader header) {
   auto buffer = buffers_->take();
-  while (!buffer) {  // the VM loads more slowly than the peer sends; the lane fills and the peer waits
+  while (
+      !buffer) {  // the VM loads more slowly than the peer sends; the lane fills and the peer waits
     if (finished_) co_return Error{Errc::closed, "the pair has ended"};
     co_await changed_.wait();
     buffer = buffers_->take();
@@ -201,14 +207,17 @@ Task<void> SecondarySession::read_control() {
     }
     heard();
     switch (frame->header.type) {
-      case wire::FrameType::heartbeat: break;
+      case wire::FrameType::heartbeat:
+        break;
       case wire::FrameType::take_over: {
         const auto reason = reason_of(frame->payload);
         note_loss(reason);
         dispatch(PeerTakeOver{reason});
         co_return;
       }
-      case wire::FrameType::end: dispatch(PeerEnd{reason_of(frame->payload)}); co_return;
+      case wire::FrameType::end:
+        dispatch(PeerEnd{reason_of(frame->payload)});
+        co_return;
       default:
         peer_lost({Errc::protocol, "the peer sent a " + std::string(to_string(frame->header.type)) +
                                        " frame, which has no place here"});
@@ -322,9 +331,15 @@ Task<Result<void>> SecondarySession::receive_svm() {
     if (ec) co_return Error{Errc::closed, "the secondary's QEMU closed its stream"};
     const auto message = static_cast<colo::Message>(load_be<std::uint32_t>(bytes.data()));
     switch (message) {
-      case colo::Message::checkpoint_ready: dispatch(SvmReady{}); break;
-      case colo::Message::checkpoint_reply: dispatch(SvmReply{}); break;
-      case colo::Message::vmstate_received: dispatch(SvmReceived{}); break;
+      case colo::Message::checkpoint_ready:
+        dispatch(SvmReady{});
+        break;
+      case colo::Message::checkpoint_reply:
+        dispatch(SvmReply{});
+        break;
+      case colo::Message::vmstate_received:
+        dispatch(SvmReceived{});
+        break;
       case colo::Message::vmstate_loaded: {
         const auto loading = machine_.loaded() + 1;
         dispatch(SvmLoaded{});
@@ -343,13 +358,16 @@ void SecondarySession::perform(const FeedRequest&) {
   std::array<std::byte, 4> bytes;
   store_be(bytes.data(), static_cast<std::uint32_t>(colo::Message::checkpoint_request));
   // QEMU has taken everything before, so four bytes fit.
-  if (::send(stream_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) != 4) {
+  if (::send(stream_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) !=
+      4) {
     boost::system::error_code ignored;
     stream_.cancel(ignored);
   }
 }
 
-void SecondarySession::perform(const Feed& action) { nursery_.spawn(feed(action)); }
+void SecondarySession::perform(const Feed& action) {
+  nursery_.spawn(feed(action));
+}
 
 Task<void> SecondarySession::feed(Feed action) {
   const auto found = whole_.find(action.checkpoint);
@@ -376,7 +394,8 @@ void SecondarySession::dispatch(const SecondaryEvent& event) {
   }
   if (before == SecondaryMachine::Phase::synchronising &&
       machine_.phase() == SecondaryMachine::Phase::protecting) {
-    observer_.event("synchronised", settings_.vm + " of " + settings_.peer + " is synchronised here",
+    observer_.event("synchronised",
+                    settings_.vm + " of " + settings_.peer + " is synchronised here",
                     {{"peer", settings_.peer}, {"generation", settings_.generation}});
   }
   changed_.notify();
@@ -392,12 +411,15 @@ void SecondarySession::perform(const CloseLanes&) {
   control_.finish();
 }
 
-void SecondarySession::perform(const Claim& action) { nursery_.spawn(claim(action)); }
+void SecondarySession::perform(const Claim& action) {
+  nursery_.spawn(claim(action));
+}
 
 Task<void> SecondarySession::claim(Claim action) {
   if (action.delay > 0ms) co_await wait_for(action.delay);
   if (finished_) co_return;
-  const auto verdict = co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
+  const auto verdict =
+      co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
   if (failover_) {
     failover_->decision = steady_clock::now() - step_time_;
     step_time_ = steady_clock::now();
@@ -417,7 +439,9 @@ Task<void> SecondarySession::claim(Claim action) {
   }
 }
 
-void SecondarySession::perform(const StartLoadTimer&) { nursery_.spawn(watch_load()); }
+void SecondarySession::perform(const StartLoadTimer&) {
+  nursery_.spawn(watch_load());
+}
 
 Task<void> SecondarySession::watch_load() {
   const auto deadline = steady_clock::now() + load_limit + promote_limit;
@@ -425,7 +449,9 @@ Task<void> SecondarySession::watch_load() {
   if (!finished_) dispatch(LoadTimeout{});
 }
 
-void SecondarySession::perform(const Promote& action) { nursery_.spawn(promote(action)); }
+void SecondarySession::perform(const Promote& action) {
+  nursery_.spawn(promote(action));
+}
 
 Task<void> SecondarySession::promote(Promote action) {
   if (failover_) {
@@ -469,10 +495,16 @@ Task<void> SecondarySession::announce() {
   changed_.notify();
 }
 
-void SecondarySession::perform(const KillVm&) { nursery_.spawn(kill_vm()); }
+void SecondarySession::perform(const KillVm&) {
+  nursery_.spawn(kill_vm());
+}
 
-Task<void> SecondarySession::kill_vm() { co_await vm_.kill(); }
+Task<void> SecondarySession::kill_vm() {
+  co_await vm_.kill();
+}
 
-void SecondarySession::perform(const FinishSecondary& action) { finished_ = action; }
+void SecondarySession::perform(const FinishSecondary& action) {
+  finished_ = action;
+}
 
 }  // namespace tandem::session

@@ -1,5 +1,6 @@
-// The secondary's side of a pair, carried out: checkpoints come in whole, are verified, acknowledged and fed
-// to the secondary QEMU, which stays stopped in between; when the primary is gone, the VM goes on here.
+// The secondary's side of a pair, carried out: checkpoints come in whole, are verified,
+// acknowledged and fed to the secondary QEMU, which stays stopped in between; when the primary is
+// gone, the VM goes on here.
 //
 // All decisions are secondary_machine's.
 #pragma once
@@ -36,7 +37,9 @@ class SecondarySession {
 
   [[nodiscard]] const SecondaryMachine& machine() const noexcept { return machine_; }
   [[nodiscard]] SessionCounters counters() const;
-  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const { return channels_; }
+  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const {
+    return channels_;
+  }
   [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_; }
 
  private:

@@ -1,4 +1,5 @@
-// What the coroutine shells of both sides have in common: what they need, what they tell, what they count.
+// What the coroutine shells of both sides have in common: what they need, what they tell, what they
+// count.
 #pragma once
 
 #include <chrono>
@@ -32,13 +33,14 @@ struct PairSettings {
   std::chrono::milliseconds heartbeat{100};
   std::chrono::milliseconds heartbeat_timeout{350};
   std::chrono::milliseconds checkpoint_period{250};
-  std::uint64_t checkpoint_bytes_max = 0;  ///< from the VM's memory size; nothing larger is accepted
+  std::uint64_t checkpoint_bytes_max =
+      0;  ///< from the VM's memory size; nothing larger is accepted
   std::vector<std::string> colo_capabilities;
   proxy::GateLimits gate;
 };
 
-/// The largest checkpoint a VM of this much memory can have: every page with its record header, and its
-/// device state.
+/// The largest checkpoint a VM of this much memory can have: every page with its record header, and
+/// its device state.
 constexpr std::uint64_t checkpoint_bytes_max(std::uint64_t memory_mib) {
   const auto pages = (memory_mib + 64) * 256;  // video memory and firmware besides
   return pages * (4096 + 8) + (64u << 20);
@@ -65,10 +67,11 @@ struct VmControl {
 /// Durations of one take-over, each from the step before.
 struct FailoverTimes {
   std::chrono::system_clock::time_point last_heard;  ///< of the peer
-  std::chrono::duration<double, std::milli> detection{0};  ///< last sign of the peer to the verdict "lost"
-  std::chrono::duration<double, std::milli> decision{0};   ///< to the arbiter's word
-  std::chrono::duration<double, std::milli> load{0};       ///< to the last committed checkpoint loaded
-  std::chrono::duration<double, std::milli> running{0};    ///< to the VM running
+  std::chrono::duration<double, std::milli> detection{
+      0};  ///< last sign of the peer to the verdict "lost"
+  std::chrono::duration<double, std::milli> decision{0};  ///< to the arbiter's word
+  std::chrono::duration<double, std::milli> load{0};  ///< to the last committed checkpoint loaded
+  std::chrono::duration<double, std::milli> running{0};  ///< to the VM running
   Checkpoint checkpoint = 0;
   std::string reason;
 };
@@ -82,8 +85,8 @@ struct SessionCounters {
 /// A carrier that comes back within this time was not lost.
 inline constexpr std::chrono::milliseconds link_debounce{50};
 
-/// A peer that ends a pair says why on the control lane and closes all three; the end of another lane may be
-/// seen first, and waits this long for the reason.
+/// A peer that ends a pair says why on the control lane and closes all three; the end of another
+/// lane may be seen first, and waits this long for the reason.
 inline constexpr std::chrono::milliseconds last_words_limit{20};
 
 /// Sleeps.
@@ -92,7 +95,8 @@ Task<void> wait_for(std::chrono::milliseconds delay);
 /// Polls query-status every few milliseconds until the VM runs. Errc::timed_out after `limit`.
 Task<Result<void>> wait_until_running(qmp::Client& qmp, std::chrono::milliseconds limit);
 
-/// A connected pair of unix stream sockets; the second end is handed to QEMU as `name`, the first is ours.
+/// A connected pair of unix stream sockets; the second end is handed to QEMU as `name`, the first
+/// is ours.
 Task<Result<int>> give_socket(qmp::Client& qmp, std::string name);
 
 }  // namespace tandem::session

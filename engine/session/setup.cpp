@@ -51,8 +51,7 @@ Result<Setup> decode_setup(std::string_view text) {
     setup.settings.heartbeat_timeout = *timeout;
     setup.settings.checkpoint_period = *period;
     setup.settings.checkpoint_bytes_max = checkpoint_bytes_max(definition->memory_mib);
-    setup.settings.colo_capabilities =
-        json.at("colo_capabilities").get<std::vector<std::string>>();
+    setup.settings.colo_capabilities = json.at("colo_capabilities").get<std::vector<std::string>>();
     setup.qemu_version = json.at("qemu_version");
     setup.arbiter = json.at("arbiter");
     setup.definition = std::move(*definition);

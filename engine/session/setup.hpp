@@ -1,5 +1,5 @@
-// The first message of a pair: what the secondary's daemon must know to start its VM. JSON on the control
-// lane, versioned with the wire protocol.
+// The first message of a pair: what the secondary's daemon must know to start its VM. JSON on the
+// control lane, versioned with the wire protocol.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -16,13 +16,13 @@ class Lane {
  public:
   virtual ~Lane() = default;
 
-  /// Sends both pieces, in order and whole (`second` may be empty). The memory must stay as it is until
-  /// the call returns. One sender at a time.
+  /// Sends both pieces, in order and whole (`second` may be empty). The memory must stay as it is
+  /// until the call returns. One sender at a time.
   virtual Task<Result<void>> send(std::span<const std::byte> first,
                                   std::span<const std::byte> second = {}) = 0;
 
-  /// Fills `into`. Errc::closed if the peer closed first, ::io if the connection broke. One receiver at a
-  /// time, beside a sender.
+  /// Fills `into`. Errc::closed if the peer closed first, ::io if the connection broke. One
+  /// receiver at a time, beside a sender.
   virtual Task<Result<void>> receive(std::span<std::byte> into) = 0;
 
   /// Ends the lane now; calls under way return Errc::closed. Idempotent.

@@ -26,7 +26,8 @@ std::string text_of(const sockaddr* address) {
   } else if (address->sa_family == AF_INET6) {
     bytes = &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
   }
-  if (bytes == nullptr || ::inet_ntop(address->sa_family, bytes, text.data(), text.size()) == nullptr) {
+  if (bytes == nullptr ||
+      ::inet_ntop(address->sa_family, bytes, text.data(), text.size()) == nullptr) {
     return {};
   }
   return text.data();
@@ -47,7 +48,8 @@ std::string interface_with(const std::string& address) {
 Result<std::unique_ptr<LinkWatch>> LinkWatch::open(const asio::any_io_executor& executor,
                                                    const std::string& local_address) {
   const auto interface = interface_with(local_address);
-  if (interface.empty()) return Error{Errc::not_found, "no interface has the address " + local_address};
+  if (interface.empty())
+    return Error{Errc::not_found, "no interface has the address " + local_address};
   UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
   if (!fd) return system_error("netlink", errno);
   sockaddr_nl address{};

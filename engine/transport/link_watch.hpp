@@ -1,5 +1,5 @@
-// Notices that the network link under a lane has lost its carrier, long before silence would tell: a host
-// that loses power takes the link of a direct cable down at once.
+// Notices that the network link under a lane has lost its carrier, long before silence would tell:
+// a host that loses power takes the link of a direct cable down at once.
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>

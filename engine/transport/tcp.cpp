@@ -57,8 +57,9 @@ class TcpLane final : public Lane {
 
 Result<Endpoint> parse_endpoint(std::string_view text) {
   const auto bad = [&] {
-    return Error{Errc::invalid_input, "\"" + std::string(text) +
-                                          "\" is not an address: expected HOST:PORT or [IPV6]:PORT"};
+    return Error{
+        Errc::invalid_input,
+        "\"" + std::string(text) + "\" is not an address: expected HOST:PORT or [IPV6]:PORT"};
   };
   const auto colon = text.rfind(':');
   if (colon == std::string_view::npos) return bad();
@@ -85,10 +86,11 @@ Task<Result<tcp::socket>> connect_tcp(Endpoint endpoint, std::chrono::millisecon
   const auto where = endpoint.host + ":" + std::to_string(endpoint.port);
   tcp::resolver resolver(executor);
   asio::steady_timer deadline(executor, timeout);
-  auto resolving = co_await (
-      resolver.async_resolve(endpoint.host, std::to_string(endpoint.port), use_tuple) ||
-      deadline.async_wait(use_tuple));
-  if (resolving.index() == 1) co_return Error{Errc::timed_out, where + ": no answer from the resolver"};
+  auto resolving =
+      co_await (resolver.async_resolve(endpoint.host, std::to_string(endpoint.port), use_tuple) ||
+                deadline.async_wait(use_tuple));
+  if (resolving.index() == 1)
+    co_return Error{Errc::timed_out, where + ": no answer from the resolver"};
   auto& [resolve_error, addresses] = std::get<0>(resolving);
   if (resolve_error) {
     co_return Error{Errc::unavailable, "cannot resolve " + where + ": " + resolve_error.message()};
@@ -99,7 +101,8 @@ Task<Result<tcp::socket>> connect_tcp(Endpoint endpoint, std::chrono::millisecon
   if (connecting.index() == 1) co_return Error{Errc::timed_out, where + " does not answer"};
   const auto connect_error = std::get<0>(std::get<0>(connecting));
   if (connect_error) {
-    co_return Error{Errc::unavailable, "cannot connect to " + where + ": " + connect_error.message()};
+    co_return Error{Errc::unavailable,
+                    "cannot connect to " + where + ": " + connect_error.message()};
   }
   co_return socket;
 }

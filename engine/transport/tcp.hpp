@@ -21,9 +21,11 @@ Result<Endpoint> parse_endpoint(std::string_view text);
 std::unique_ptr<Lane> make_tcp_lane(asio::ip::tcp::socket socket);
 
 /// Connects on the calling coroutine's executor. Errc::unavailable (nobody listens), ::timed_out.
-Task<Result<asio::ip::tcp::socket>> connect_tcp(Endpoint endpoint, std::chrono::milliseconds timeout);
+Task<Result<asio::ip::tcp::socket>> connect_tcp(Endpoint endpoint,
+                                                std::chrono::milliseconds timeout);
 
-/// The address of this side of a connected socket, "10.77.0.1"; empty if it is not connected any more.
+/// The address of this side of a connected socket, "10.77.0.1"; empty if it is not connected any
+/// more.
 std::string local_address(const asio::ip::tcp::socket& socket);
 
 /// Moves a socket to another io_context, where its lane will be used.

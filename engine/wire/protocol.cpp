@@ -67,9 +67,12 @@ constexpr std::array rules{
 
 bool allowed(const FrameRule& rule, LaneKind lane) {
   switch (lane) {
-    case LaneKind::bulk: return rule.on_bulk;
-    case LaneKind::packet: return rule.on_packet;
-    case LaneKind::control: return rule.on_control;
+    case LaneKind::bulk:
+      return rule.on_bulk;
+    case LaneKind::packet:
+      return rule.on_packet;
+    case LaneKind::control:
+      return rule.on_control;
   }
   return false;
 }
@@ -78,27 +81,42 @@ bool allowed(const FrameRule& rule, LaneKind lane) {
 
 std::string_view to_string(LaneKind kind) noexcept {
   switch (kind) {
-    case LaneKind::bulk: return "bulk";
-    case LaneKind::packet: return "packet";
-    case LaneKind::control: return "control";
+    case LaneKind::bulk:
+      return "bulk";
+    case LaneKind::packet:
+      return "packet";
+    case LaneKind::control:
+      return "control";
   }
   return "unknown";
 }
 
 std::string_view to_string(FrameType type) noexcept {
   switch (type) {
-    case FrameType::stream: return "stream";
-    case FrameType::checkpoint: return "checkpoint";
-    case FrameType::heartbeat: return "heartbeat";
-    case FrameType::setup: return "setup";
-    case FrameType::setup_done: return "setup-done";
-    case FrameType::failed: return "failed";
-    case FrameType::return_path: return "return-path";
-    case FrameType::ready: return "ready";
-    case FrameType::committed: return "committed";
-    case FrameType::loaded: return "loaded";
-    case FrameType::take_over: return "take-over";
-    case FrameType::end: return "end";
+    case FrameType::stream:
+      return "stream";
+    case FrameType::checkpoint:
+      return "checkpoint";
+    case FrameType::heartbeat:
+      return "heartbeat";
+    case FrameType::setup:
+      return "setup";
+    case FrameType::setup_done:
+      return "setup-done";
+    case FrameType::failed:
+      return "failed";
+    case FrameType::return_path:
+      return "return-path";
+    case FrameType::ready:
+      return "ready";
+    case FrameType::committed:
+      return "committed";
+    case FrameType::loaded:
+      return "loaded";
+    case FrameType::take_over:
+      return "take-over";
+    case FrameType::end:
+      return "end";
   }
   return "unknown";
 }
@@ -125,7 +143,8 @@ Result<HelloAnswerHeader> decode_hello_answer(std::span<const std::byte, hello_h
   const auto opening = decode_opening(bytes);
   if (!opening) return opening.error();
   if (opening->code > static_cast<std::uint16_t>(HelloStatus::refused)) {
-    return Error{Errc::protocol, "a hello's answer with unknown status " + std::to_string(opening->code)};
+    return Error{Errc::protocol,
+                 "a hello's answer with unknown status " + std::to_string(opening->code)};
   }
   return HelloAnswerHeader{static_cast<HelloStatus>(opening->code), opening->text_length};
 }
@@ -143,14 +162,17 @@ Result<FrameHeader> decode_frame(std::span<const std::byte, frame_header_size> b
   const auto type = static_cast<FrameType>(load_be<std::uint32_t>(&bytes[0]));
   const auto rule = std::ranges::find(rules, type, &FrameRule::type);
   if (rule == rules.end() || !allowed(*rule, lane)) {
-    return Error{Errc::protocol, "a frame of type " + std::to_string(static_cast<std::uint32_t>(type)) +
-                                     " (" + std::string(to_string(type)) + ") on the " +
+    return Error{Errc::protocol, "a frame of type " +
+                                     std::to_string(static_cast<std::uint32_t>(type)) + " (" +
+                                     std::string(to_string(type)) + ") on the " +
                                      std::string(to_string(lane)) + " lane"};
   }
   if (load_be<std::uint32_t>(&bytes[4]) != 0) {
-    return Error{Errc::protocol, "reserved bits are set in a " + std::string(to_string(type)) + " frame"};
+    return Error{Errc::protocol,
+                 "reserved bits are set in a " + std::string(to_string(type)) + " frame"};
   }
-  const FrameHeader header{type, load_be<std::uint64_t>(&bytes[8]), load_be<std::uint64_t>(&bytes[16])};
+  const FrameHeader header{type, load_be<std::uint64_t>(&bytes[8]),
+                           load_be<std::uint64_t>(&bytes[16])};
   const auto length_max = type == FrameType::checkpoint ? checkpoint_max : rule->length_max;
   if (header.length > length_max) {
     return Error{Errc::limit, "a " + std::string(to_string(type)) + " frame of " +

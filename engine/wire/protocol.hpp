@@ -1,9 +1,9 @@
 // Tandem's own wire protocol between two daemons, without I/O. docs/protocol.md describes it.
 //
-// A pair of VMs uses three lanes, each a reliable byte stream of its own: bulk (the initial stream and the
-// checkpoints), packet (the guest's packets in COLO mode) and control. A lane begins with a hello from the
-// primary's side and its answer; then come frames. All integers are big-endian, every length is checked
-// against the limit of its frame type before a byte is stored.
+// A pair of VMs uses three lanes, each a reliable byte stream of its own: bulk (the initial stream
+// and the checkpoints), packet (the guest's packets in COLO mode) and control. A lane begins with a
+// hello from the primary's side and its answer; then come frames. All integers are big-endian,
+// every length is checked against the limit of its frame type before a byte is stored.
 #pragma once
 
 #include <array>
@@ -24,8 +24,8 @@ inline constexpr std::uint16_t protocol_version = 1;
 enum class LaneKind : std::uint16_t { bulk = 1, packet = 2, control = 3 };
 std::string_view to_string(LaneKind kind) noexcept;
 
-/// The first bytes on a lane: "TNDM", be16 version, be16 kind (an answer: status), be32 length of a text.
-/// In a hello the text is a JSON object; in an answer it is empty or says why not.
+/// The first bytes on a lane: "TNDM", be16 version, be16 kind (an answer: status), be32 length of a
+/// text. In a hello the text is a JSON object; in an answer it is empty or says why not.
 inline constexpr std::size_t hello_header_size = 12;
 inline constexpr std::size_t hello_text_max = 64u << 10;
 
@@ -49,8 +49,9 @@ Result<HelloAnswerHeader> decode_hello_answer(std::span<const std::byte, hello_h
 
 enum class FrameType : std::uint32_t {
   // bulk lane
-  stream = 1,      ///< a piece of the initial migration stream, opaque
-  checkpoint = 2,  ///< checkpoint `number`, followed by its digest (digest_size bytes, not in `length`)
+  stream = 1,  ///< a piece of the initial migration stream, opaque
+  checkpoint =
+      2,  ///< checkpoint `number`, followed by its digest (digest_size bytes, not in `length`)
   // packet and control lane
   heartbeat = 16,
   // control lane
@@ -80,8 +81,8 @@ struct FrameHeader {
 
 std::array<std::byte, frame_header_size> encode_frame(const FrameHeader& header);
 
-/// `checkpoint_max` bounds a checkpoint's length. Errc::protocol: an unknown type, one that does not belong
-/// on this lane, or reserved bits set; ::limit: too long.
+/// `checkpoint_max` bounds a checkpoint's length. Errc::protocol: an unknown type, one that does
+/// not belong on this lane, or reserved bits set; ::limit: too long.
 Result<FrameHeader> decode_frame(std::span<const std::byte, frame_header_size> bytes, LaneKind lane,
                                  std::uint64_t checkpoint_max);
 
