@@ -49,20 +49,16 @@ Result<void> NetNamespace::enter() const {
 }
 
 Result<UniqueFd> NetNamespace::open_socket(int domain, int type, int protocol) const {
-  Result<UniqueFd> opened = Error{Errc::io, "not opened"};
+  UniqueFd fd;
+  Result<void> result;
   std::thread([&] {
-    if (auto entered = enter(); !entered) {
-      opened = entered.error();
-      return;
-    }
-    UniqueFd fd(::socket(domain, type | SOCK_CLOEXEC, protocol));
-    if (fd) {
-      opened = std::move(fd);
-    } else {
-      opened = system_error("cannot open a socket in namespace " + name_, errno);
-    }
+    result = enter();
+    if (!result) return;
+    fd.reset(::socket(domain, type | SOCK_CLOEXEC, protocol));
+    if (!fd) result = system_error("cannot open a socket in namespace " + name_, errno);
   }).join();
-  return opened;
+  if (!result) return result.error();
+  return fd;
 }
 
 std::vector<pid_t> NetNamespace::processes() const {
