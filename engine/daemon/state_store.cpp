@@ -20,7 +20,8 @@ Result<Role> role_from(const std::string& text) {
 Result<VmState> parse(const std::string& text) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object()) return Error{Errc::invalid_input, "not JSON"};
-  if (json.value("format", 0) != format) {
+  const auto found = json.find("format");
+  if (found == json.end() || *found != format) {
     return Error{Errc::invalid_input, "written by another version of tandemd"};
   }
   try {
