@@ -41,6 +41,11 @@ class Arbiter {
   virtual Task<Result<Verdict>> claim_solo(std::string pair, std::uint64_t generation,
                                            std::string host) = 0;
 
+  /// Asks whether `host`, on which the VM does not run, may start it anew. A pair that nobody has ended is
+  /// ended by this: its other member can then not take over any more. Not granted while another host runs
+  /// the VM, as after a failover that `host` has missed.
+  virtual Task<Result<Verdict>> claim_start(std::string pair, std::string host) = 0;
+
   /// `host`, which ran the VM alone, has stopped it: any host may start and protect it again. The
   /// generation stays. Errc::conflict if another host runs it.
   virtual Task<Result<void>> retire(std::string pair, std::string host) = 0;

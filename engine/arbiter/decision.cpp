@@ -34,6 +34,14 @@ Claimed claim(const std::optional<Record>& old, std::uint64_t generation, const 
   return {{false, old->generation, old->solo.empty() ? old->primary : old->solo}, std::nullopt};
 }
 
+Claimed claim_start(const std::optional<Record>& old, const std::string& host) {
+  // A VM that was never protected, or that has been retired, is anybody's.
+  if (!old) return {{true, 0, host}, std::nullopt};
+  if (old->solo.empty() && old->primary.empty()) return {{true, old->generation, host}, std::nullopt};
+  if (old->solo == host) return {{true, old->generation, host}, std::nullopt};
+  return claim(old, old->generation, host);
+}
+
 Result<Record> retire(const Record& old, const std::string& host) {
   if (old.solo != host) {
     return Error{Errc::conflict, old.pair + " is not run by " + host + " alone"};

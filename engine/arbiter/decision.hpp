@@ -16,6 +16,8 @@ struct Claimed {
 };
 Claimed claim(const std::optional<Record>& old, std::uint64_t generation, const std::string& host);
 
+Claimed claim_start(const std::optional<Record>& old, const std::string& host);
+
 /// The record after `host` has stopped the VM that it ran alone.
 Result<Record> retire(const Record& old, const std::string& host);
 

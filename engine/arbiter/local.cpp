@@ -42,6 +42,22 @@ Result<void> write_record(const std::filesystem::path& path, const Record& recor
   return replace_file(path, to_json(record), false);
 }
 
+/// One claim: reads the record, applies the rule, stores what it says, all under the lock.
+template <class Rule>
+Result<Verdict> decide(const std::filesystem::path& directory, const std::string& pair, Rule rule) {
+  const auto locked = lock_pair(directory, pair);
+  if (!locked) return locked.error();
+  const auto path = record_path(directory, pair);
+  const auto old = read_record(path);
+  if (!old) return old.error();
+  const Claimed claimed = rule(*old);
+  if (claimed.replacement) {
+    const auto written = write_record(path, *claimed.replacement);
+    if (!written) return written.error();
+  }
+  return claimed.verdict;
+}
+
 }  // namespace
 
 Task<Result<std::uint64_t>> LocalArbiter::establish(std::string pair, std::string primary,
@@ -60,17 +76,13 @@ Task<Result<std::uint64_t>> LocalArbiter::establish(std::string pair, std::strin
 
 Task<Result<Verdict>> LocalArbiter::claim_solo(std::string pair, std::uint64_t generation,
                                                std::string host) {
-  const auto locked = lock_pair(directory_, pair);
-  if (!locked) co_return locked.error();
-  const auto path = record_path(directory_, pair);
-  const auto old = read_record(path);
-  if (!old) co_return old.error();
-  const auto claimed = claim(*old, generation, host);
-  if (claimed.replacement) {
-    const auto written = write_record(path, *claimed.replacement);
-    if (!written) co_return written.error();
-  }
-  co_return claimed.verdict;
+  co_return decide(directory_, pair,
+                   [&](const auto& old) { return claim(old, generation, host); });
+}
+
+Task<Result<Verdict>> LocalArbiter::claim_start(std::string pair, std::string host) {
+  co_return decide(directory_, pair,
+                   [&](const auto& old) { return arbiter::claim_start(old, host); });
 }
 
 Task<Result<void>> LocalArbiter::retire(std::string pair, std::string host) {

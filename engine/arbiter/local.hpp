@@ -16,6 +16,7 @@ class LocalArbiter final : public Arbiter {
                                         std::string secondary) override;
   Task<Result<Verdict>> claim_solo(std::string pair, std::uint64_t generation,
                                    std::string host) override;
+  Task<Result<Verdict>> claim_start(std::string pair, std::string host) override;
   Task<Result<void>> retire(std::string pair, std::string host) override;
   Task<Result<std::optional<Record>>> look(std::string pair) override;
 

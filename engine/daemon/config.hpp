@@ -1,4 +1,4 @@
-// The configuration of one host's daemon, read from TOML. docs/tandemd.8.md describes every key.
+// The configuration of one host's daemon, read from TOML. docs/man/tandemd.8 describes every key.
 #pragma once
 
 #include <chrono>
@@ -28,7 +28,7 @@ struct Config {
 
   transport::Endpoint listen{"0.0.0.0", 7070};
   std::chrono::milliseconds heartbeat{100};
-  std::chrono::milliseconds heartbeat_timeout{350};
+  std::chrono::milliseconds heartbeat_timeout{400};
   std::chrono::milliseconds checkpoint_period{250};
 
   std::string arbiter_kind = "local";

@@ -1,4 +1,4 @@
-// tandemd: Tandem's daemon, one a host. See docs/tandemd.8.md.
+// tandemd: Tandem's daemon, one a host. See docs/man/tandemd.8.
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>

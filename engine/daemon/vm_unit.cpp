@@ -187,6 +187,15 @@ Result<void> VmUnit::connect_network() {
 Task<Result<void>> VmUnit::start() {
   if (changing_ || process_) co_return state_error("started");
   const Change change(changing_);
+  // R8: a host that was away may have missed that the VM runs elsewhere by now.
+  const auto verdict = co_await host_.arbiter.claim_start(name_, host_.config.host);
+  if (!verdict) co_return with_context("arbiter", verdict.error());
+  if (!verdict->granted) {
+    co_return Error{Errc::conflict, name_ + " runs or is protected elsewhere, by " + verdict->holder +
+                                        " (generation " + std::to_string(verdict->generation) +
+                                        "); if it does not, stop it there first"};
+  }
+  generation_ = verdict->generation;
   busy_ = true;
   auto started = co_await start_process(hypervisor::StartMode::run);
   if (started) {

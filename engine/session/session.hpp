@@ -31,7 +31,7 @@ struct PairSettings {
   std::string local_address;  ///< of the lanes, on this side; empty: no link is watched
   Generation generation = 1;
   std::chrono::milliseconds heartbeat{100};
-  std::chrono::milliseconds heartbeat_timeout{350};
+  std::chrono::milliseconds heartbeat_timeout{400};
   std::chrono::milliseconds checkpoint_period{250};
   std::uint64_t checkpoint_bytes_max =
       0;  ///< from the VM's memory size; nothing larger is accepted

@@ -232,6 +232,27 @@ TEST_F(PairLife, AGuestThatPowersItselfOffEndsThePairOnBothSides) {
   expect_answers("started and protected again");
 }
 
+TEST_F(PairLife, AHostThatComesBackAfterAFailoverDoesNotStartTheVmASecondTime) {
+  connect_client();
+  post(alpha(), "/protect", {{"peer", "beta"}});
+  expect_answers("protected");
+  ASSERT_TRUE(alpha().cut_links());
+  ASSERT_TRUE(alpha().kill_everything());
+  EXPECT_TRUE(becomes(beta(), "solo"));
+  expect_answers("failed over");
+  ASSERT_TRUE(alpha().restore_links());
+  options_.vms.front().autostart = true;
+  start_daemon(alpha());
+  const auto answer = alpha().api().post(std::string(vm_path) + "/start", json::object(), 30s);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, Errc::conflict);
+  EXPECT_NE(answer.error().message.find("beta"), std::string::npos) << answer.error().message;
+  EXPECT_TRUE(alpha().qemu_processes().empty());
+  EXPECT_EQ(post(beta(), "/protect", {{"peer", "alpha"}})["role"], "primary");
+  expect_answers("protected again");
+  expect_nothing_lost();
+}
+
 TEST_F(PairLife, TheDaemonsMemoryIsBoundedByTheLargestCheckpoint) {
   connect_client();
   post(alpha(), "/protect", {{"peer", "beta"}});
