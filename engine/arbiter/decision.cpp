@@ -20,7 +20,7 @@ Result<Record> establish(const std::optional<Record>& old, const std::string& pa
 
 Claimed claim(const std::optional<Record>& old, std::uint64_t generation, const std::string& host) {
   if (!old) return {{false, 0, "nobody (the arbiter does not know this pair)"}, std::nullopt};
-  const bool member = host == old->primary || host == old->secondary;
+  const bool member = !host.empty() && (host == old->primary || host == old->secondary);
   if (member && old->solo.empty() && old->generation == generation) {
     auto next = *old;
     ++next.generation;
