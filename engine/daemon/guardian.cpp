@@ -63,6 +63,25 @@ Worker start_worker(const GuardianOptions& options, const sigset_t& old_mask) {
   return worker;
 }
 
+/// Counts a worker's silence in ticks of the guardian's own, so that a machine which stood still for a while
+/// is not taken for a worker that did.
+class Silence {
+ public:
+  static constexpr int ticks = 10;
+
+  void allow(std::chrono::milliseconds limit) {
+    tick_ = limit / ticks;
+    silent_ = 0;
+  }
+  void tick() { ++silent_; }
+  [[nodiscard]] bool too_long() const { return silent_ > ticks; }
+  [[nodiscard]] std::chrono::milliseconds interval() const { return tick_; }
+
+ private:
+  std::chrono::milliseconds tick_{0};
+  int silent_ = 0;
+};
+
 /// Reads what there is; true if anything was.
 bool read_signs(int fd) {
   char bytes[256];
@@ -82,18 +101,17 @@ int run_guardian(const GuardianOptions& options) {
 
   std::deque<steady_clock::time_point> deaths;
   auto worker = start_worker(options, old_mask);
-  auto deadline = steady_clock::now() + first_sign_limit;
+  Silence silence;
+  silence.allow(first_sign_limit);
   bool stopping = false;
   while (worker.pid > 0) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - steady_clock::now());
     pollfd watched[2] = {{signals.get(), POLLIN, 0}, {worker.life_signs.get(), POLLIN, 0}};
-    // A worker that has closed its pipe is about to end; its exit is what counts then.
-    const nfds_t count = watched[1].fd >= 0 ? 2 : 1;
-    ::poll(watched, count, static_cast<int>(std::max<std::int64_t>(left.count(), 0) + 1));
-
+    // Of a worker that has closed its pipe, or was told to end, only its exit counts.
+    const nfds_t count = worker.life_signs && !stopping ? 2 : 1;
+    const int ready = ::poll(watched, count, static_cast<int>(silence.interval().count()));
+    if (ready == 0) silence.tick();
     if (!stopping && read_signs(worker.life_signs.get())) {
-      deadline = steady_clock::now() + options.hang_timeout;
+      silence.allow(options.hang_timeout);
     } else if ((watched[1].revents & POLLHUP) != 0) {
       worker.life_signs.reset();
     }
@@ -101,18 +119,18 @@ int run_guardian(const GuardianOptions& options) {
     while (::read(signals.get(), &info, sizeof info) == sizeof info) {
       if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) {
         stopping = true;
-        deadline = steady_clock::now() + shut_down_limit;
+        silence.allow(shut_down_limit);
         ::kill(worker.pid, SIGTERM);
       }
     }
     int status = 0;
     const bool ended = ::waitpid(worker.pid, &status, WNOHANG) == worker.pid;
     if (!ended) {
-      if (steady_clock::now() > deadline) {
+      if (silence.too_long()) {
         spdlog::error("the worker (pid {}) gives no sign of life; it is killed", worker.pid);
         ::kill(worker.pid, SIGKILL);
         // SIGKILL cannot be refused; its end is told by SIGCHLD.
-        deadline = steady_clock::now() + shut_down_limit;
+        silence.allow(shut_down_limit);
       }
       continue;
     }
@@ -129,7 +147,7 @@ int run_guardian(const GuardianOptions& options) {
       return 1;
     }
     worker = start_worker(options, old_mask);
-    deadline = steady_clock::now() + first_sign_limit;
+    silence.allow(first_sign_limit);
   }
   spdlog::critical("cannot start the worker: {}", std::strerror(errno));
   return 1;

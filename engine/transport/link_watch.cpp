@@ -2,8 +2,10 @@
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
+#include <linux/ethtool.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -64,18 +66,24 @@ Result<std::unique_ptr<LinkWatch>> LinkWatch::open(const asio::any_io_executor& 
 }
 
 bool LinkWatch::has_carrier() const {
+  // The driver's own word: the flags that `ip` shows follow it by up to a second.
+  ethtool_value link{ETHTOOL_GLINK, 1};
   ifreq request{};
   std::strncpy(request.ifr_name, interface_.c_str(), IFNAMSIZ - 1);
+  request.ifr_data = reinterpret_cast<char*>(&link);
   const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (::ioctl(socket.get(), SIOCGIFFLAGS, &request) != 0) return errno != ENODEV;
-  return (request.ifr_flags & IFF_RUNNING) != 0;
+  // An interface that cannot be asked is not known to be down.
+  return ::ioctl(socket.get(), SIOCETHTOOL, &request) != 0 || link.data != 0;
 }
 
 Task<bool> LinkWatch::wait_until_down(std::chrono::milliseconds debounce) {
   // What a message says is not read: it means "look again", also when some were lost.
   std::array<char, 16384> messages;
+  bool was_up = false;  // a link that is down from the beginning cannot be lost
   for (;;) {
-    if (!has_carrier()) {
+    const bool up = has_carrier();
+    was_up = was_up || up;
+    if (was_up && !up) {
       asio::steady_timer timer(netlink_.get_executor(), debounce);
       co_await timer.async_wait(use_tuple);
       if (!netlink_.is_open()) co_return false;
