@@ -1,6 +1,8 @@
 #include "engine/daemon/vm_unit.hpp"
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <random>
 
 #include "engine/session/net_channel.hpp"
@@ -14,6 +16,7 @@ using namespace std::chrono_literals;
 using std::chrono::system_clock;
 
 constexpr auto connect_limit = 3s;
+constexpr auto setup_limit = 5s;
 constexpr auto probe_limit = 20'000ms;
 constexpr auto crash_recovery_limit = 5s;
 constexpr auto claim_retry = 200ms;
@@ -191,8 +194,9 @@ Task<Result<void>> VmUnit::start() {
   const auto verdict = co_await host_.arbiter.claim_start(name_, host_.config.host);
   if (!verdict) co_return with_context("arbiter", verdict.error());
   if (!verdict->granted) {
-    co_return Error{Errc::conflict, name_ + " runs or is protected elsewhere, by " + verdict->holder +
-                                        " (generation " + std::to_string(verdict->generation) +
+    co_return Error{Errc::conflict, name_ + " runs or is protected elsewhere, by " +
+                                        verdict->holder + " (generation " +
+                                        std::to_string(verdict->generation) +
                                         "); if it does not, stop it there first"};
   }
   generation_ = verdict->generation;
@@ -398,12 +402,21 @@ Task<Result<void>> VmUnit::failover() {
 Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
   using Outcome = session::FinishSecondary::Outcome;
   busy_ = true;
-  const auto frame = co_await session::receive_frame(*lanes.control, wire::LaneKind::control);
+  // A peer that says nothing more must not keep the VM's name busy for ever.
+  using namespace asio::experimental::awaitable_operators;
+  asio::steady_timer deadline(thread_.executor(), setup_limit);
+  auto first = co_await (session::receive_frame(*lanes.control, wire::LaneKind::control) ||
+                         deadline.async_wait(use_tuple));
   Result<session::Setup> setup = Error{Errc::protocol, "the set-up of the pair was expected first"};
-  if (!frame) {
-    setup = frame.error();
-  } else if (frame->header.type == wire::FrameType::setup) {
-    setup = session::decode_setup(frame->payload);
+  if (first.index() == 1) {
+    setup = Error{Errc::timed_out, "the set-up of the pair did not come"};
+  } else {
+    const auto& frame = std::get<0>(first);
+    if (!frame) {
+      setup = frame.error();
+    } else if (frame->header.type == wire::FrameType::setup) {
+      setup = session::decode_setup(frame->payload);
+    }
   }
   Result<void> ready = setup ? Result<void>() : Result<void>(setup.error());
   if (setup && setup->definition.name != name_) {
