@@ -8,10 +8,14 @@ namespace tandem::cli {
 
 std::string_view to_string(Verdict verdict) noexcept {
   switch (verdict) {
-    case Verdict::ok: return "ok";
-    case Verdict::warning: return "warning";
-    case Verdict::error: return "error";
-    case Verdict::skipped: return "skipped";
+    case Verdict::ok:
+      return "ok";
+    case Verdict::warning:
+      return "warning";
+    case Verdict::error:
+      return "error";
+    case Verdict::skipped:
+      return "skipped";
   }
   return "unknown";
 }

@@ -12,7 +12,7 @@ enum class Verdict { ok, warning, error, skipped };
 std::string_view to_string(Verdict verdict) noexcept;
 
 struct Check {
-  std::string check;   ///< stable, for programs: "qemu", "bridge:br0", "peer:beta"
+  std::string check;  ///< stable, for programs: "qemu", "bridge:br0", "peer:beta"
   Verdict status = Verdict::ok;
   std::string detail;  ///< what was found
   std::string advice;  ///< what to do; empty where nothing is

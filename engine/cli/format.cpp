@@ -46,7 +46,9 @@ std::string milliseconds_at(const json& object, const char* pointer) {
 }
 
 /// The VM's pause is worth showing only once there was one.
-bool has_pauses(const json& vm) { return number_or(vm, "/pause_ms/count", 0) > 0; }
+bool has_pauses(const json& vm) {
+  return number_or(vm, "/pause_ms/count", 0) > 0;
+}
 
 bool is_in_pair(const json& vm) {
   const auto role = text_at(vm, "/role");
@@ -92,7 +94,7 @@ std::size_t sequence_length(std::string_view text, std::size_t at) {
   const auto first = byte(at);
   if (first < 0x20 || first == 0x7f) return 0;
   if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xf0 && first < 0xf5 ? 4
+  const std::size_t length = first >= 0xf0 && first < 0xf5   ? 4
                              : first >= 0xe0 && first < 0xf0 ? 3
                              : first >= 0xc2 && first < 0xe0 ? 2
                                                              : 0;
@@ -176,7 +178,9 @@ std::string truncate(std::string_view text, std::size_t columns) {
   return kept + "…";
 }
 
-Table::Table(std::vector<std::string> heading) { rows_.push_back(std::move(heading)); }
+Table::Table(std::vector<std::string> heading) {
+  rows_.push_back(std::move(heading));
+}
 
 void Table::add(std::vector<std::string> row) {
   row.resize(rows_.front().size());
@@ -259,8 +263,8 @@ std::vector<std::string> vm_lines(const json& vm) {
                               milliseconds_at(*failover, "/detection_ms") + ", decision " +
                               milliseconds_at(*failover, "/decision_ms") + ", load " +
                               milliseconds_at(*failover, "/load_ms") + ", running " +
-                              milliseconds_at(*failover, "/running_ms") + "): " +
-                              text_at(*failover, "/reason"));
+                              milliseconds_at(*failover, "/running_ms") +
+                              "): " + text_at(*failover, "/reason"));
   }
   fact("last error", text_at(vm, "/last_error"));
   std::size_t widest = 0;
@@ -281,7 +285,8 @@ std::vector<std::string> vm_list_lines(const json& status) {
 }
 
 std::string vm_summary(const json& vm) {
-  std::string line = text_at(vm, "/name") + " " + text_at(vm, "/role") + " " + text_at(vm, "/state");
+  std::string line =
+      text_at(vm, "/name") + " " + text_at(vm, "/role") + " " + text_at(vm, "/state");
   if (text_at(vm, "/peer") != nothing) line += " peer " + text_at(vm, "/peer");
   if (is_in_pair(vm)) {
     line += " checkpoints " + checkpoints(vm) + " pause " + pauses(vm) + " stopped " + stopped(vm) +

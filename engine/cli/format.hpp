@@ -27,7 +27,8 @@ std::string format_share(double share);
 /// Unix seconds as "2026-03-01 12:34:56.789" in the time zone of this process.
 std::string format_time(double unix_seconds);
 
-/// The text with every control character and broken UTF-8 byte replaced by '?': one line, no escapes.
+/// The text with every control character and broken UTF-8 byte replaced by '?': one line, no
+/// escapes.
 std::string printable(std::string_view text);
 
 /// How many columns a printable text takes, one for each code point.

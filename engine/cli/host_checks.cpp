@@ -75,7 +75,8 @@ Check check_directory(const std::string& check, const std::string& key, const fs
   struct statvfs space {};
   if (::statvfs(existing.c_str(), &space) == 0) {
     const auto left = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
-    if (left < free_bytes_wanted) {
+    // A file system without blocks of its own, such as a tmpfs without a limit, is not full.
+    if (space.f_blocks > 0 && left < free_bytes_wanted) {
       return {check, Verdict::warning,
               path.string() + ": only " + format_bytes(left) + " are free on its file system",
               "make room: logs and state files are kept there"};
@@ -131,8 +132,9 @@ Check check_readable(const std::string& check, const std::string& key, const std
   }
   if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) {
     return {check, Verdict::error, system_error(path, errno).message,
-            "correct vm." + key + ", or let the user that runs tandemd read the file; the peer "
-            "needs the same file at the same path"};
+            "correct vm." + key +
+                ", or let the user that runs tandemd read the file; the peer "
+                "needs the same file at the same path"};
   }
   if (fs::file_size(path, ec) == 0) {
     return {check, Verdict::error, path + " is empty", "put the " + key + " there"};
@@ -169,12 +171,12 @@ std::optional<fs::path> state_dir_of(const fs::path& process) {
 }
 
 Check accelerator_check(const hypervisor::QemuConfig& config, const hypervisor::QemuProbe& probe) {
-  const auto detail =
-      std::string(to_string(probe.accelerator)) + ": " + probe.accelerator_reason;
+  const auto detail = std::string(to_string(probe.accelerator)) + ": " + probe.accelerator_reason;
   if (probe.accelerator == hypervisor::Accelerator::tcg && config.accel == "auto") {
-    return {"accelerator", Verdict::warning, "VMs run under emulation (" + detail + ")",
-            "for the speed of hardware, enable virtualization in the firmware, modprobe kvm, and let "
-            "this user open /dev/kvm; to choose emulation, set qemu.accel = \"tcg\""};
+    return {
+        "accelerator", Verdict::warning, "VMs run under emulation (" + detail + ")",
+        "for the speed of hardware, enable virtualization in the firmware, modprobe kvm, and let "
+        "this user open /dev/kvm; to choose emulation, set qemu.accel = \"tcg\""};
   }
   return {"accelerator", Verdict::ok, detail, {}};
 }
@@ -341,8 +343,8 @@ Checks judge_memory(const MemoryNeed& need, const MemoryFacts& facts) {
   Checks checks;
   const auto found = wanted + format_bytes(facts.available) + " are available";
   if (need.guests > facts.available) {
-    checks.push_back({"memory", Verdict::error, found,
-                      "lower vm.memory_mib, run fewer VMs, or add memory"});
+    checks.push_back(
+        {"memory", Verdict::error, found, "lower vm.memory_mib, run fewer VMs, or add memory"});
   } else if (need.guests + need.checkpoints > facts.available) {
     checks.push_back({"memory", Verdict::warning, found,
                       "VMs that rewrite all of their memory between two checkpoints will not fit; "
@@ -356,13 +358,12 @@ Checks judge_memory(const MemoryNeed& need, const MemoryFacts& facts) {
     checks.push_back({"overcommit", Verdict::ok, "the kernel lets programs reserve memory", {}});
     return checks;
   }
-  const auto left =
-      facts.commit_limit > facts.committed ? facts.commit_limit - facts.committed : 0;
+  const auto left = facts.commit_limit > facts.committed ? facts.commit_limit - facts.committed : 0;
   const bool enough = need.guests + need.checkpoints <= left;
-  checks.push_back({"overcommit", enough ? Verdict::ok : Verdict::error,
-                    "vm.overcommit_memory is 2, and " + wanted + format_bytes(left) +
-                        " may still be reserved",
-                    enough ? "" : "raise vm.overcommit_ratio, or set vm.overcommit_memory = 0"});
+  checks.push_back(
+      {"overcommit", enough ? Verdict::ok : Verdict::error,
+       "vm.overcommit_memory is 2, and " + wanted + format_bytes(left) + " may still be reserved",
+       enough ? "" : "raise vm.overcommit_ratio, or set vm.overcommit_memory = 0"});
   return checks;
 }
 
@@ -410,8 +411,10 @@ Checks check_sockets(const daemon::Config& config, const fs::path& asked) {
   std::error_code ec;
   if (fs::weakly_canonical(asked, ec) != fs::weakly_canonical(config.api_socket, ec)) {
     checks.push_back({"api-socket", Verdict::warning,
-                      "tandem asks at " + asked.string() + ", but this configuration's tandemd "
-                      "listens at " + config.api_socket.string(),
+                      "tandem asks at " + asked.string() +
+                          ", but this configuration's tandemd "
+                          "listens at " +
+                          config.api_socket.string(),
                       "set TANDEM_SOCKET=" + config.api_socket.string() + ", or give --socket"});
   } else {
     checks.push_back({"api-socket", Verdict::ok, config.api_socket.string(), {}});
@@ -454,8 +457,9 @@ Checks check_other_daemons(const daemon::Config& config, const DaemonStatus& sta
   for (const auto& pid : others) pids += (pids.empty() ? "" : ", ") + pid;
   return {{"other-daemons", Verdict::error,
            "another tandemd uses " + own_state.string() + ", too (pid " + pids + ")",
-           "stop it (kill " + others.front() + "): two daemons would both rule the same VMs; or give "
-           "every daemon its own host.state_dir"}};
+           "stop it (kill " + others.front() +
+               "): two daemons would both rule the same VMs; or give "
+               "every daemon its own host.state_dir"}};
 }
 
 }  // namespace tandem::cli

@@ -51,8 +51,8 @@ Task<Result<Introduction>> converse(transport::Lane& lane) {
   // The answer was written about half a round trip before it was read.
   const std::chrono::duration<double> asked = asked_at.time_since_epoch();
   introduction->round_trip = answered_at - asked_at;
-  introduction->clock_ahead = std::chrono::duration<double>(time_of_answer) -
-                              (asked + introduction->round_trip / 2);
+  introduction->clock_ahead =
+      std::chrono::duration<double>(time_of_answer) - (asked + introduction->round_trip / 2);
   co_return introduction;
 }
 
@@ -83,8 +83,8 @@ Check judge_holder(const daemon::Config& config, const std::string& where,
   }
   if (holder) {
     return {"listen", Verdict::error,
-            where + " is held by the tandemd of \"" + holder->host + "\", not of \"" +
-                config.host + "\"",
+            where + " is held by the tandemd of \"" + holder->host + "\", not of \"" + config.host +
+                "\"",
             "give every daemon its own replication.listen"};
   }
   return {"listen", Verdict::error,
@@ -148,8 +148,8 @@ Checks check_listen(const daemon::Config& config) {
   boost::system::error_code ec;
   const auto address = asio::ip::make_address(config.listen.host, ec);
   if (ec) {
-    return {{"listen", Verdict::error, "replication.listen: \"" + config.listen.host +
-             "\" is not an address",
+    return {{"listen", Verdict::error,
+             "replication.listen: \"" + config.listen.host + "\" is not an address",
              "write it as a number, such as 192.0.2.1:7070 or [2001:db8::1]:7070"}};
   }
   if (config.listen.port == 0) {
@@ -193,16 +193,19 @@ Checks judge_peer(const daemon::Config& config, const daemon::Peer& peer,
   const auto name = [&](const char* what) { return std::string(what) + ":" + peer.name; };
   const auto where = to_text(peer.address);
   if (introduction.host == peer.name) {
-    checks.push_back({name("peer"), Verdict::ok,
-                      where + " answers in " +
-                          format_milliseconds(introduction.round_trip.count() * 1000), {}});
+    checks.push_back(
+        {name("peer"),
+         Verdict::ok,
+         where + " answers in " + format_milliseconds(introduction.round_trip.count() * 1000),
+         {}});
   } else {
-    checks.push_back({name("peer"), Verdict::error,
-                      "the tandemd at " + where + " is \"" + introduction.host + "\"",
-                      introduction.host == config.host
-                          ? "that is this host's own name: correct peer.address, or give every host "
-                            "its own host.name"
-                          : "correct peer.name or peer.address"});
+    checks.push_back(
+        {name("peer"), Verdict::error,
+         "the tandemd at " + where + " is \"" + introduction.host + "\"",
+         introduction.host == config.host
+             ? "that is this host's own name: correct peer.address, or give every host "
+               "its own host.name"
+             : "correct peer.name or peer.address"});
   }
 
   const bool same_version = introduction.version == TANDEM_VERSION;
@@ -214,8 +217,8 @@ Checks judge_peer(const daemon::Config& config, const daemon::Peer& peer,
 
   if (!introduction.qemu_version || !probed) {
     const auto whose = probed ? peer.name + "'s daemon has" : std::string("this host has");
-    checks.push_back({name("peer-qemu"), Verdict::skipped,
-                      whose + " no QEMU that could be examined (yet)", {}});
+    checks.push_back(
+        {name("peer-qemu"), Verdict::skipped, whose + " no QEMU that could be examined (yet)", {}});
   } else {
     const auto own_version = to_string(probed->version);
     const auto own_accelerator = std::string(to_string(probed->accelerator));
@@ -228,8 +231,10 @@ Checks judge_peer(const daemon::Config& config, const daemon::Peer& peer,
       checks.push_back({name("peer-qemu"), Verdict::error, "QEMU is " + here + ", " + there,
                         "both hosts need the same accelerator: set qemu.accel alike"});
     } else {
-      checks.push_back({name("peer-qemu"), Verdict::ok,
-                        "QEMU " + own_version + " (" + own_accelerator + ") on both hosts", {}});
+      checks.push_back({name("peer-qemu"),
+                        Verdict::ok,
+                        "QEMU " + own_version + " (" + own_accelerator + ") on both hosts",
+                        {}});
     }
   }
 
@@ -240,11 +245,12 @@ Checks judge_peer(const daemon::Config& config, const daemon::Peer& peer,
                           introduction.arbiter + " there",
                       "both must ask the same one: see [arbiter]"});
   } else if (config.arbiter_kind == "local" && introduction.machine != own_machine) {
-    checks.push_back({name("peer-arbiter"), Verdict::warning,
-                      "the arbiter is a folder, and the hosts are two machines",
-                      config.arbiter_directory.string() +
-                          " must be one shared file system with working locks on both; if each host "
-                          "has a folder of its own, both could go on with the same VM"});
+    checks.push_back(
+        {name("peer-arbiter"), Verdict::warning,
+         "the arbiter is a folder, and the hosts are two machines",
+         config.arbiter_directory.string() +
+             " must be one shared file system with working locks on both; if each host "
+             "has a folder of its own, both could go on with the same VM"});
   } else {
     checks.push_back({name("peer-arbiter"), Verdict::ok, own_arbiter + " on both hosts", {}});
   }

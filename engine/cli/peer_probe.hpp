@@ -25,9 +25,10 @@ struct Introduction {
   std::chrono::duration<double> round_trip{0};
 };
 
-/// Asks and hangs up: no pair begins. Errc::unavailable or ::timed_out if nobody answers, ::protocol
-/// if what answers is no tandemd, ::refused for another version of the protocol.
-Task<Result<Introduction>> ask_peer(transport::Endpoint endpoint, std::chrono::milliseconds timeout);
+/// Asks and hangs up: no pair begins. Errc::unavailable or ::timed_out if nobody answers,
+/// ::protocol if what answers is no tandemd, ::refused for another version of the protocol.
+Task<Result<Introduction>> ask_peer(transport::Endpoint endpoint,
+                                    std::chrono::milliseconds timeout);
 
 /// Errc::protocol names the field. Sets all but the times; `time_of_answer` is the daemon's clock.
 Result<Introduction> parse_introduction(std::string_view text, double& time_of_answer);

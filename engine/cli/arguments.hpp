@@ -1,0 +1,58 @@
+// The command line of `tandem`, parsed. docs/man/tandem.1 describes it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/error.hpp"
+
+namespace tandem::cli {
+
+struct StatusCommand {
+  std::string vm;  ///< empty: all
+  bool watch = false;
+};
+struct EventsCommand {
+  bool follow = false;
+  std::uint64_t after = 0;
+};
+struct ListCommand {};
+struct ChangeCommand {
+  std::string vm, action;  ///< as the API calls it: "start", "stop", "unprotect", "failover"
+};
+struct ProtectCommand {
+  std::string vm, peer, policy = "periodic";
+};
+struct DoctorCommand {
+  std::filesystem::path config;
+  std::string peer;  ///< empty: all
+};
+struct DemoCommand {
+  std::vector<std::string> arguments;  ///< tandem-demo's own, untouched
+};
+/// Text that was asked for (--help, --version).
+struct ShowCommand {
+  std::string text;
+};
+
+using Command = std::variant<StatusCommand, EventsCommand, ListCommand, ChangeCommand,
+                             ProtectCommand, DoctorCommand, DemoCommand, ShowCommand>;
+
+struct Arguments {
+  std::filesystem::path socket;
+  bool json = false;
+  Command command;
+};
+
+/// `words` without the program's name; `socket_of_environment`: $TANDEM_SOCKET, empty if unset.
+/// Errc::invalid_input says which word is wrong and what was expected. Pure.
+Result<Arguments> parse_arguments(const std::vector<std::string>& words,
+                                  const std::string& socket_of_environment);
+
+/// Whether an answer in JSON was asked for; also for a command line that is wrong otherwise.
+bool wants_json(const std::vector<std::string>& words);
+
+}  // namespace tandem::cli
