@@ -1,0 +1,122 @@
+// The command line, word by word.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/cli/arguments.hpp"
+#include "engine/cli/commands.hpp"
+
+namespace tandem::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Words = std::vector<std::string>;
+
+template <class T>
+T command(const Words& words) {
+  const auto parsed = parse_arguments(words, "");
+  if (!parsed) {
+    ADD_FAILURE() << parsed.error().message;
+    return {};
+  }
+  const auto* found = std::get_if<T>(&parsed->command);
+  EXPECT_NE(found, nullptr) << "another command";
+  return found != nullptr ? *found : T{};
+}
+
+TEST(CliArguments, EveryCommandIsUnderstood) {
+  EXPECT_EQ(command<StatusCommand>({"status"}).vm, "");
+  EXPECT_EQ(command<StatusCommand>({"status", "web", "--watch"}).vm, "web");
+  EXPECT_TRUE(command<StatusCommand>({"status", "--watch"}).watch);
+  EXPECT_EQ(command<EventsCommand>({"events", "--after", "17"}).after, 17u);
+  EXPECT_TRUE(command<EventsCommand>({"events", "--follow"}).follow);
+  command<ListCommand>({"vm", "list"});
+  EXPECT_EQ(command<ChangeCommand>({"vm", "start", "web"}).action, "start");
+  EXPECT_EQ(command<ChangeCommand>({"vm", "stop", "web"}).action, "stop");
+  EXPECT_EQ(command<ChangeCommand>({"unprotect", "web"}).action, "unprotect");
+  EXPECT_EQ(command<ChangeCommand>({"failover", "web"}).vm, "web");
+  const auto protect = command<ProtectCommand>({"protect", "web", "--to", "beta"});
+  EXPECT_EQ(protect.vm, "web");
+  EXPECT_EQ(protect.peer, "beta");
+  EXPECT_EQ(protect.policy, "periodic");
+  EXPECT_EQ(command<DoctorCommand>({"doctor"}).config, "/etc/tandem/tandemd.toml");
+  EXPECT_EQ(command<DoctorCommand>({"doctor", "--config", "x.toml", "--peer", "beta"}).peer,
+            "beta");
+}
+
+TEST(CliArguments, CommonOptionsStandBeforeAndAfterTheCommand) {
+  for (const Words& words : {Words{"--socket", "/s", "--json", "vm", "list"},
+                             Words{"vm", "--socket", "/s", "--json", "list"},
+                             Words{"vm", "list", "--json", "--socket=/s"}}) {
+    const auto parsed = parse_arguments(words, "/environment");
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(parsed->socket, "/s");
+    EXPECT_TRUE(parsed->json);
+  }
+}
+
+TEST(CliArguments, TheSocketComesFromTheEnvironmentOrIsTheUsualOne) {
+  EXPECT_EQ(parse_arguments({"status"}, "/environment")->socket, "/environment");
+  EXPECT_EQ(parse_arguments({"status"}, "")->socket, "/run/tandem/api.sock");
+}
+
+TEST(CliArguments, WhatIsWrongIsNamed) {
+  const std::vector<std::pair<Words, std::string>> cases{
+      {{}, "subcommand is required"},
+      {{"vm"}, "subcommand is required"},
+      {{"nonsense"}, "nonsense"},
+      {{"status", "--nonsense"}, "--nonsense"},
+      {{"status", "a", "b"}, "b"},
+      {{"status", "../etc"}, "\"../etc\" is not a name"},
+      {{"status", "a b"}, "\"a b\" is not a name"},
+      {{"vm", "start"}, "VM is required"},
+      {{"protect", "web"}, "--to is required"},
+      {{"protect", "web", "--to", "a/b"}, "\"a/b\" is not a name"},
+      {{"protect", "web", "--to", "beta", "--policy", "colo"}, "--policy"},
+      {{"events", "--after", "x"}, "--after"},
+      {{"events", "--after", "-1"}, "--after"},
+      {{"--socket", "", "status"}, "--socket"},
+  };
+  for (const auto& [words, expected] : cases) {
+    const auto parsed = parse_arguments(words, "");
+    ASSERT_FALSE(parsed) << expected;
+    EXPECT_EQ(parsed.error().code, Errc::invalid_input);
+    EXPECT_THAT(parsed.error().message, HasSubstr(expected));
+    EXPECT_THAT(parsed.error().message, HasSubstr("--help)"));
+  }
+}
+
+TEST(CliArguments, HelpAndVersionAreTexts) {
+  EXPECT_THAT(command<ShowCommand>({"--version"}).text, "tandem " TANDEM_VERSION "\n");
+  const auto help = command<ShowCommand>({"--help"}).text;
+  for (const char* name :
+       {"status", "events", "vm", "protect", "unprotect", "failover", "doctor", "demo"}) {
+    EXPECT_THAT(help, HasSubstr(name));
+  }
+  EXPECT_THAT(command<ShowCommand>({"vm", "start", "--help"}).text, HasSubstr("tandem vm start"));
+}
+
+TEST(CliArguments, TheDemoGetsItsWordsUntouched) {
+  EXPECT_THAT(
+      command<DemoCommand>({"demo", "--rounds", "2", "--", "--json", "f", "status"}).arguments,
+      ElementsAre("--rounds", "2", "--", "--json", "f", "status"));
+  EXPECT_THAT(command<DemoCommand>({"demo", "--help"}).arguments, ElementsAre("--help"));
+  EXPECT_THAT(command<DemoCommand>({"--json", "--socket", "demo", "demo", "x"}).arguments,
+              ElementsAre("x", "--json", "-"));
+}
+
+TEST(CliArguments, ErrorsOfTheSocketSayWhatToDo) {
+  const auto missing = explain({Errc::unavailable, "x"}, "/nonexistent/api.sock");
+  EXPECT_THAT(missing.message, HasSubstr("there is no socket /nonexistent/api.sock"));
+  EXPECT_THAT(missing.message, HasSubstr("systemctl start tandemd"));
+  EXPECT_THAT(missing.message, HasSubstr("TANDEM_SOCKET"));
+  EXPECT_THAT(explain({Errc::unavailable, "x"}, "/etc/passwd").message,
+              HasSubstr("is not a socket"));
+  const auto denied = explain({Errc::permission, "x"}, "/nonexistent/api.sock");
+  EXPECT_THAT(denied.message, HasSubstr("may not use the socket /nonexistent/api.sock"));
+  EXPECT_EQ(explain({Errc::not_found, "there is no VM"}, "/nonexistent/s").message,
+            "there is no VM");
+}
+
+}  // namespace
+}  // namespace tandem::cli
