@@ -40,10 +40,10 @@ function(tandem_program name)
   tandem_sanitize(${name})
 endfunction()
 
-# tandem_test(NAME LABEL unit SOURCES a.cpp … DEPS lib … [TIMEOUT seconds]): one GoogleTest program, its
-# cases registered with ctest one by one under LABEL.
+# tandem_test(NAME LABEL unit SOURCES a.cpp … DEPS lib … [TIMEOUT seconds] [SERIAL]): one GoogleTest program,
+# its cases registered with ctest one by one under LABEL; SERIAL ones never run beside another test.
 function(tandem_test name)
-  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
@@ -51,7 +51,7 @@ function(tandem_test name)
     DEPS ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main rapidcheck)
   include(GoogleTest)
   gtest_discover_tests(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
-    DISCOVERY_TIMEOUT 60)
+    RUN_SERIAL ${ARG_SERIAL} DISCOVERY_TIMEOUT 60)
 endfunction()
 
 function(tandem_sanitize name)

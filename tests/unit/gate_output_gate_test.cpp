@@ -1,0 +1,286 @@
+// The output gate and the framing that it cuts its input by.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "base/big_endian.hpp"
+#include "proxy/chardev_framing.hpp"
+#include "proxy/output_gate.hpp"
+
+namespace tandem::proxy {
+namespace {
+
+using testing::HasSubstr;
+using Bytes = std::vector<std::byte>;
+
+/// A frame as a filter sends it; `vnet` is the length of its virtio-net header.
+Bytes frame(std::string_view content, std::uint32_t vnet = 0) {
+  Bytes bytes(frame_prefix_size + content.size());
+  store_be(bytes.data(), static_cast<std::uint32_t>(content.size()));
+  store_be(bytes.data() + 4, vnet);
+  std::memcpy(bytes.data() + frame_prefix_size, content.data(), content.size());
+  return bytes;
+}
+
+Bytes prefix(std::uint32_t length, std::uint32_t vnet) {
+  Bytes bytes(frame_prefix_size);
+  store_be(bytes.data(), length);
+  store_be(bytes.data() + 4, vnet);
+  return bytes;
+}
+
+Bytes operator+(Bytes a, const Bytes& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+void capture(OutputGate& gate, const Bytes& bytes) {
+  const auto taken = gate.capture(bytes);
+  ASSERT_TRUE(taken) << taken.error().message;
+}
+
+/// Everything that may leave now.
+Bytes leave(OutputGate& gate) {
+  Bytes out;
+  while (!gate.outbox().empty()) {
+    const auto piece = gate.outbox();
+    out.insert(out.end(), piece.begin(), piece.end());
+    gate.consume(piece.size());
+  }
+  return out;
+}
+
+TEST(FrameScanner, FindsTheLongestPrefixOfWholeFrames) {
+  const auto bytes = frame("one") + frame("three", 2);
+  const auto scan = FrameScanner::scan(bytes);
+  ASSERT_TRUE(scan);
+  EXPECT_EQ(scan->complete, bytes.size());
+  EXPECT_EQ(scan->frames, 2u);
+}
+
+TEST(FrameScanner, CountsOnlyWholeFramesAtEveryCut) {
+  const auto first = frame("one");
+  const auto bytes = first + frame("three");
+  for (std::size_t cut = 0; cut < bytes.size(); ++cut) {
+    const auto scan = FrameScanner::scan(std::span(bytes).first(cut));
+    ASSERT_TRUE(scan);
+    EXPECT_EQ(scan->frames, cut < first.size() ? 0u : 1u) << cut;
+    EXPECT_EQ(scan->complete, cut < first.size() ? 0u : first.size()) << cut;
+  }
+}
+
+TEST(FrameScanner, AcceptsTheLargestFrameAndRefusesOneByteMore) {
+  EXPECT_TRUE(FrameScanner::scan(prefix(frame_length_max, 12)));
+  const auto refused = FrameScanner::scan(prefix(frame_length_max + 1, 12));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::protocol);
+  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(frame_length_max + 1)));
+}
+
+TEST(FrameScanner, RefusesLengthsThatNoFilterSends) {
+  EXPECT_FALSE(FrameScanner::scan(prefix(0, 0))) << "an empty frame";
+  EXPECT_FALSE(FrameScanner::scan(prefix(10, 11))) << "a header longer than its frame";
+  EXPECT_FALSE(FrameScanner::scan(prefix(100, 65))) << "a header longer than any";
+  EXPECT_FALSE(FrameScanner::scan(prefix(0xffffffff, 12)));
+  EXPECT_TRUE(FrameScanner::scan(prefix(64, 64)));
+}
+
+TEST(OutputGate, OpenGatePassesFramesUnchanged) {
+  OutputGate gate;
+  const auto bytes = frame("hello", 3) + frame("world");
+  capture(gate, bytes);
+  EXPECT_EQ(leave(gate), bytes);
+  EXPECT_EQ(gate.counters().released_frames, 2u);
+}
+
+TEST(OutputGate, HeldFramesStayUntilTheirEpochIsReleased) {
+  OutputGate gate;
+  gate.hold();
+  EXPECT_FALSE(gate.is_open());
+  capture(gate, frame("a"));
+  EXPECT_TRUE(leave(gate).empty());
+  gate.release_through(100);
+  EXPECT_TRUE(leave(gate).empty()) << "an epoch that is not closed has not ended";
+  gate.close_epoch(0);
+  EXPECT_TRUE(leave(gate).empty()) << "closing is not releasing";
+  gate.release_through(0);
+  EXPECT_EQ(leave(gate), frame("a"));
+  EXPECT_EQ(gate.held_frames(), 0u);
+  EXPECT_EQ(gate.held_bytes(), 0u);
+}
+
+TEST(OutputGate, WhatWasCapturedBeforeHoldMayLeave) {
+  OutputGate gate;
+  capture(gate, frame("before"));
+  gate.hold();
+  capture(gate, frame("after"));
+  EXPECT_EQ(leave(gate), frame("before"));
+}
+
+TEST(OutputGate, ReleasesThroughTheNamedEpochAndNoFurther) {
+  OutputGate gate;
+  gate.hold();
+  for (std::uint64_t epoch = 0; epoch < 4; ++epoch) {
+    capture(gate, frame("epoch " + std::to_string(epoch)));
+    gate.close_epoch(epoch);
+  }
+  gate.release_through(1);
+  EXPECT_EQ(leave(gate), frame("epoch 0") + frame("epoch 1"));
+  gate.release_through(1);
+  EXPECT_TRUE(leave(gate).empty());
+  gate.release_through(3);
+  EXPECT_EQ(leave(gate), frame("epoch 2") + frame("epoch 3"));
+}
+
+TEST(OutputGate, EpochsWithoutOutputAreNothing) {
+  OutputGate gate;
+  gate.hold();
+  gate.close_epoch(0);
+  gate.close_epoch(1);
+  capture(gate, frame("in 2"));
+  gate.close_epoch(2);
+  gate.release_through(1);
+  EXPECT_TRUE(leave(gate).empty());
+  gate.release_through(2);
+  EXPECT_EQ(leave(gate), frame("in 2"));
+}
+
+TEST(OutputGate, OpenLetsEverythingLeaveInOrderAndLaterFramesPass) {
+  OutputGate gate;
+  gate.hold();
+  capture(gate, frame("a"));
+  gate.close_epoch(0);
+  capture(gate, frame("b"));
+  gate.close_epoch(1);
+  capture(gate, frame("c"));
+  gate.open();
+  capture(gate, frame("d"));
+  EXPECT_EQ(leave(gate), frame("a") + frame("b") + frame("c") + frame("d"));
+  EXPECT_EQ(gate.held_bytes(), 0u);
+}
+
+TEST(OutputGate, DiscardForgetsWhatIsHeldAndCountsIt) {
+  OutputGate gate;
+  capture(gate, frame("free"));
+  gate.hold();
+  capture(gate, frame("a"));
+  gate.close_epoch(0);
+  capture(gate, frame("b"));
+  gate.discard();
+  EXPECT_EQ(gate.counters().dropped_frames, 2u);
+  EXPECT_EQ(gate.held_bytes(), 0u);
+  EXPECT_EQ(gate.held_frames(), 0u);
+  gate.release_through(9);
+  gate.open();
+  EXPECT_EQ(leave(gate), frame("free")) << "what may leave already is not forgotten";
+}
+
+TEST(OutputGate, AFrameMayBeCutAnywhere) {
+  const auto bytes = frame("first", 2) + frame("the second one");
+  for (std::size_t cut = 0; cut <= bytes.size(); ++cut) {
+    OutputGate gate;
+    gate.hold();
+    capture(gate, {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(cut)});
+    EXPECT_EQ(gate.mid_frame(), cut != 0 && cut != frame("first").size() && cut != bytes.size())
+        << cut;
+    capture(gate, {bytes.begin() + static_cast<std::ptrdiff_t>(cut), bytes.end()});
+    EXPECT_FALSE(gate.mid_frame()) << cut;
+    EXPECT_EQ(gate.held_frames(), 2u) << cut;
+    gate.open();
+    EXPECT_EQ(leave(gate), bytes) << cut;
+  }
+}
+
+TEST(OutputGate, FramesMayComeByteByByte) {
+  const auto bytes = frame("first", 2) + frame("second");
+  OutputGate gate;
+  for (const auto byte : bytes) capture(gate, {byte});
+  EXPECT_EQ(leave(gate), bytes);
+  EXPECT_EQ(gate.counters().captured_frames, 2u);
+}
+
+TEST(OutputGate, AFrameBelongsToTheEpochInWhichItEnds) {
+  const auto bytes = frame("across");
+  OutputGate gate;
+  gate.hold();
+  capture(gate, {bytes.begin(), bytes.begin() + 5});
+  gate.close_epoch(0);
+  capture(gate, {bytes.begin() + 5, bytes.end()});
+  gate.close_epoch(1);
+  gate.release_through(0);
+  EXPECT_TRUE(leave(gate).empty());
+  gate.release_through(1);
+  EXPECT_EQ(leave(gate), bytes);
+}
+
+TEST(OutputGate, MalformedBytesAreAnErrorAlsoBehindAPartialFrame) {
+  OutputGate gate;
+  EXPECT_EQ(gate.capture(prefix(0, 0)).error().code, Errc::protocol);
+  OutputGate second;
+  capture(second, {std::byte{0xff}});
+  const auto taken = second.capture(Bytes(7, std::byte{0xff}));
+  ASSERT_FALSE(taken);
+  EXPECT_EQ(taken.error().code, Errc::protocol);
+}
+
+TEST(OutputGate, PassingTheSoftLimitAsksForACheckpoint) {
+  const auto one = frame("0123456789");
+  OutputGate gate({.held_bytes_soft = 2 * one.size(), .held_bytes_hard = 100 * one.size()});
+  gate.hold();
+  capture(gate, one + one);
+  EXPECT_FALSE(gate.wants_checkpoint()) << "at the limit, not beyond it";
+  capture(gate, one);
+  EXPECT_TRUE(gate.wants_checkpoint());
+  gate.close_epoch(0);
+  EXPECT_TRUE(gate.wants_checkpoint()) << "closed epochs count until they are released";
+  gate.release_through(0);
+  EXPECT_FALSE(gate.wants_checkpoint());
+}
+
+TEST(OutputGate, BeyondTheHardLimitFramesAreDroppedAndCounted) {
+  const auto one = frame("0123456789");
+  OutputGate gate({.held_bytes_soft = one.size(), .held_bytes_hard = 2 * one.size()});
+  gate.hold();
+  capture(gate, one + one);
+  EXPECT_EQ(gate.counters().dropped_frames, 0u);
+  capture(gate, one);
+  EXPECT_EQ(gate.counters().dropped_frames, 1u);
+  EXPECT_EQ(gate.held_bytes(), 2 * one.size());
+  gate.open();
+  capture(gate, one);
+  EXPECT_EQ(gate.counters().dropped_frames, 2u)
+      << "what waits to be written counts, for QEMU may not be taking it";
+  EXPECT_EQ(leave(gate), one + one);
+  capture(gate, one);
+  EXPECT_EQ(leave(gate), one) << "room was made";
+  const auto& counters = gate.counters();
+  EXPECT_EQ(counters.captured_frames, counters.released_frames + counters.dropped_frames);
+}
+
+TEST(OutputGate, TheOutboxIsConsumedInPiecesOfAnySize) {
+  const auto bytes = frame("a longer frame") + frame("b");
+  for (std::size_t step = 1; step <= bytes.size(); ++step) {
+    OutputGate gate;
+    capture(gate, frame("a longer frame"));
+    capture(gate, frame("b"));
+    Bytes out;
+    while (!gate.outbox().empty()) {
+      const auto piece = gate.outbox().first(std::min(step, gate.outbox().size()));
+      out.insert(out.end(), piece.begin(), piece.end());
+      gate.consume(piece.size());
+    }
+    EXPECT_EQ(out, bytes) << step;
+  }
+}
+
+TEST(OutputGate, CountsWhatTheLastLookAtAnEpochsEndFound) {
+  OutputGate gate;
+  gate.count_drained(3);
+  gate.count_drained(0);
+  gate.count_drained(2);
+  EXPECT_EQ(gate.counters().drained_frames, 5u);
+}
+
+}  // namespace
+}  // namespace tandem::proxy
