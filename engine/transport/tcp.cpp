@@ -7,7 +7,6 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
-#include <charconv>
 
 namespace tandem::transport {
 namespace {
@@ -54,27 +53,6 @@ class TcpLane final : public Lane {
 };
 
 }  // namespace
-
-Result<Endpoint> parse_endpoint(std::string_view text) {
-  const auto bad = [&] {
-    return Error{
-        Errc::invalid_input,
-        "\"" + std::string(text) + "\" is not an address: expected HOST:PORT or [IPV6]:PORT"};
-  };
-  const auto colon = text.rfind(':');
-  if (colon == std::string_view::npos) return bad();
-  auto host = text.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) {
-    host = host.substr(1, host.size() - 2);
-  } else if (host.find(':') != std::string_view::npos) {
-    return bad();
-  }
-  const auto digits = text.substr(colon + 1);
-  std::uint16_t port = 0;
-  const auto [end, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-  if (host.empty() || ec != std::errc{} || end != digits.data() + digits.size()) return bad();
-  return Endpoint{std::string(host), port};
-}
 
 std::unique_ptr<Lane> make_tcp_lane(tcp::socket socket) {
   return std::make_unique<TcpLane>(std::move(socket));
