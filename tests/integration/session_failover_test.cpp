@@ -114,6 +114,7 @@ struct Case {
   DyingLane::Cut cut;
   Checkpoint goes_on_from;
 };
+void PrintTo(const Case& chosen, std::ostream* out) { *out << chosen.name; }
 
 class SessionFailover : public testing::TestWithParam<Case> {
  protected:

@@ -130,6 +130,7 @@ struct Mistake {
   const char* key;
   const char* expected;
 };
+void PrintTo(const Mistake& mistake, std::ostream* out) { *out << mistake.key; }
 
 class ConfigMistake : public testing::TestWithParam<Mistake> {};
 

@@ -35,6 +35,7 @@ struct Kind {
   const char* name;
   LanePair (*make)(asio::io_context&);
 };
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
 class LaneTest : public testing::TestWithParam<Kind> {
  protected:
