@@ -1,7 +1,9 @@
 // Lets coroutines of one io_context wait for "something has changed" without a queue or a lock.
 #pragma once
 
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 
 #include "base/asio.hpp"
 
@@ -15,6 +17,12 @@ class Signal {
       : timer_(executor, asio::steady_timer::time_point::max()) {}
 
   Task<void> wait() { co_await timer_.async_wait(use_tuple); }
+  /// Returns when notified, or after `limit`.
+  Task<void> wait_for(std::chrono::milliseconds limit) {
+    using namespace asio::experimental::awaitable_operators;
+    asio::steady_timer deadline(timer_.get_executor(), limit);
+    co_await (wait() || deadline.async_wait(use_tuple));
+  }
   void notify() { timer_.cancel(); }
 
  private:

@@ -1,14 +1,12 @@
 #include "engine/cli/peer_probe.hpp"
 
-#include <array>
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cmath>
 
 #include "base/file.hpp"
 #include "engine/cli/format.hpp"
 #include "engine/cli/run_task.hpp"
-#include "engine/wire/protocol.hpp"
+#include "engine/transport/hello.hpp"
 
 namespace tandem::cli {
 namespace {
@@ -23,37 +21,6 @@ constexpr std::uint16_t port_min_unprivileged = 1024;
 std::string to_text(const transport::Endpoint& endpoint) {
   const bool ipv6 = endpoint.host.find(':') != std::string::npos;
   return (ipv6 ? "[" + endpoint.host + "]" : endpoint.host) + ":" + std::to_string(endpoint.port);
-}
-
-Task<Result<Introduction>> converse(transport::Lane& lane) {
-  const auto hello = wire::encode_hello(wire::LaneKind::control, R"({"probe":true})");
-  const auto asked_at = std::chrono::system_clock::now();
-  auto done = co_await lane.send(hello);
-  if (!done) co_return done.error();
-  std::array<std::byte, wire::hello_header_size> bytes{};
-  done = co_await lane.receive(bytes);
-  if (!done && done.error().code == Errc::closed) {
-    co_return Error{Errc::protocol, "it hung up instead of answering"};
-  }
-  if (!done) co_return done.error();
-  const auto answer = wire::decode_hello_answer(bytes);
-  if (!answer) co_return answer.error();
-  std::string text(answer->text_length, '\0');
-  done = co_await lane.receive(std::as_writable_bytes(std::span(text)));
-  if (!done) co_return done.error();
-  const auto answered_at = std::chrono::system_clock::now();
-  if (answer->status == wire::HelloStatus::refused) {
-    co_return Error{Errc::refused, "it refuses: " + text};
-  }
-  double time_of_answer = 0;
-  auto introduction = parse_introduction(text, time_of_answer);
-  if (!introduction) co_return introduction.error();
-  // The answer was written about half a round trip before it was read.
-  const std::chrono::duration<double> asked = asked_at.time_since_epoch();
-  introduction->round_trip = answered_at - asked_at;
-  introduction->clock_ahead =
-      std::chrono::duration<double>(time_of_answer) - (asked + introduction->round_trip / 2);
-  co_return introduction;
 }
 
 Check listen_error(const std::string& where, const boost::system::error_code& ec) {
@@ -129,17 +96,22 @@ Result<Introduction> parse_introduction(std::string_view text, double& time_of_a
 
 Task<Result<Introduction>> ask_peer(transport::Endpoint endpoint,
                                     std::chrono::milliseconds timeout) {
-  using namespace asio::experimental::awaitable_operators;
   auto socket = co_await transport::connect_tcp(endpoint, timeout);
   if (!socket) co_return socket.error();
   const auto lane = transport::make_tcp_lane(std::move(*socket));
-  asio::steady_timer deadline(co_await asio::this_coro::executor, timeout);
-  auto spoken = co_await (converse(*lane) || deadline.async_wait(use_tuple));
-  if (spoken.index() == 1) {
-    co_return Error{Errc::timed_out, to_text(endpoint) + " accepts a connection, but says nothing"};
-  }
-  auto introduction = std::get<0>(std::move(spoken));
+  const auto asked_at = std::chrono::system_clock::now();
+  const auto text =
+      co_await transport::say_hello(*lane, wire::LaneKind::control, R"({"probe":true})", timeout);
+  if (!text) co_return with_context(to_text(endpoint), text.error());
+  const auto answered_at = std::chrono::system_clock::now();
+  double time_of_answer = 0;
+  auto introduction = parse_introduction(*text, time_of_answer);
   if (!introduction) co_return with_context(to_text(endpoint), introduction.error());
+  // The answer was written about half a round trip before it was read.
+  const std::chrono::duration<double> asked = asked_at.time_since_epoch();
+  introduction->round_trip = answered_at - asked_at;
+  introduction->clock_ahead =
+      std::chrono::duration<double>(time_of_answer) - (asked + introduction->round_trip / 2);
   co_return introduction;
 }
 

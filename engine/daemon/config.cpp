@@ -240,6 +240,12 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
     if (reader.ok() && peer.address.host.empty()) {
       reader.fail(reader.source(), "address", "is missing");
     }
+    if (peer.name == config.host) {
+      reader.fail(reader.source(), "name", "is \"" + peer.name + "\", this host's own name");
+    }
+    if (std::ranges::find(config.peers, peer.name, &Peer::name) != config.peers.end()) {
+      reader.fail(reader.source(), "name", "\"" + peer.name + "\" is defined twice");
+    }
     config.peers.push_back(std::move(peer));
   });
   root.tables("vm", [&](Reader& reader) { read_vm(reader, config); });

@@ -1,15 +1,15 @@
 #include "engine/daemon/daemon.hpp"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
-#include <boost/asio/read.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
 
 #include "base/file.hpp"
 #include "engine/arbiter/local.hpp"
@@ -19,15 +19,11 @@ namespace tandem::daemon {
 namespace {
 
 using namespace std::chrono_literals;
-using asio::ip::tcp;
 using std::chrono::steady_clock;
 
 constexpr auto life_sign_interval = 25ms;
-constexpr auto hello_limit = 3s;
-constexpr auto lanes_limit = 5s;
+constexpr auto clear_up_limit = 2s;
 constexpr auto shut_down_limit = 5s;
-constexpr std::size_t greeting_max = 64;
-constexpr std::size_t arrivals_max = 64;
 constexpr std::uint64_t wait_ms_max = 60'000;
 
 /// Runs on its own and may not fail quietly.
@@ -90,7 +86,7 @@ Daemon::Daemon(Config config, int life_sign_fd)
       arbiter_(std::make_unique<arbiter::LocalArbiter>(config_.arbiter_directory)),
       host_{config_, events_, states_, *arbiter_, "local:" + config_.arbiter_directory.string(),
             nullptr},
-      acceptor_(context_),
+      reception_(context_.get_executor(), reception_handlers()),
       new_event_(context_.get_executor()) {}
 
 Daemon::~Daemon() = default;
@@ -99,6 +95,13 @@ Result<void> Daemon::prepare() {
   for (const auto& path : {config_.state_dir, config_.run_dir, config_.arbiter_directory}) {
     const auto made = make_private_directory(path);
     if (!made) return made.error();
+  }
+  const auto lock_path = config_.state_dir / "lock";
+  state_lock_.reset(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!state_lock_) return system_error("cannot open " + lock_path.string(), errno);
+  if (::flock(state_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    return Error{Errc::conflict, "another tandemd uses " + config_.state_dir.string() +
+                                     ": every daemon needs a host.state_dir of its own"};
   }
   auto prepared = states_.prepare();
   if (!prepared) return prepared.error();
@@ -109,23 +112,7 @@ Result<void> Daemon::prepare() {
   if (!server) return server.error();
   api_ = std::move(*server);
 
-  boost::system::error_code ec;
-  const auto address = asio::ip::make_address(config_.listen.host, ec);
-  if (ec) {
-    return Error{Errc::invalid_input,
-                 "replication.listen: \"" + config_.listen.host + "\" is no address"};
-  }
-  const tcp::endpoint endpoint(address, config_.listen.port);
-  acceptor_.open(endpoint.protocol(), ec);
-  if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address(true), ec);
-  if (!ec) acceptor_.bind(endpoint, ec);
-  if (!ec) acceptor_.listen(64, ec);
-  if (ec) {
-    return system_error(
-        "cannot listen on " + config_.listen.host + ":" + std::to_string(config_.listen.port),
-        ec.value());
-  }
-  return {};
+  return reception_.listen(config_.listen);
 }
 
 Result<void> Daemon::run() {
@@ -139,7 +126,7 @@ Result<void> Daemon::run() {
   start_coroutine(context_.get_executor(), beat());
   start_coroutine(context_.get_executor(), start());
   start_coroutine(context_.get_executor(), api_->serve());
-  start_coroutine(context_.get_executor(), accept_peers());
+  start_coroutine(context_.get_executor(), reception_.serve());
   context_.run();
   events_.on_new({});
   units_.clear();
@@ -147,28 +134,35 @@ Result<void> Daemon::run() {
 }
 
 template <class T>
-Task<T> Daemon::on(VmUnit& unit, Task<T> call) {
-  co_return co_await asio::co_spawn(unit.executor(), std::move(call), asio::use_awaitable);
+Task<T> Daemon::on(UnitPointer unit, Task<T> call) {
+  co_return co_await asio::co_spawn(unit->executor(), std::move(call), asio::use_awaitable);
 }
 
-VmUnit* Daemon::find(const std::string& name) {
+Daemon::UnitPointer Daemon::find(const std::string& name) const {
   const auto found = units_.find(name);
-  return found == units_.end() ? nullptr : found->second.get();
+  return found == units_.end() ? nullptr : found->second;
 }
 
-VmUnit& Daemon::make_unit(hypervisor::VmDefinition definition) {
+Daemon::UnitPointer Daemon::make_unit(hypervisor::VmDefinition definition) {
   const auto name = definition.name;
   auto& place = units_[name];
-  if (!place) place = std::make_unique<VmUnit>(host_, std::move(definition));
-  return *place;
+  if (!place) place = std::make_shared<VmUnit>(host_, std::move(definition));
+  return place;
+}
+
+void Daemon::forget_if_idle(const std::string& name) {
+  const auto unit = find(name);
+  const bool configured =
+      std::ranges::find(config_.vms, name, &hypervisor::VmDefinition::name) != config_.vms.end();
+  if (unit && !configured && !unit->busy()) units_.erase(name);
 }
 
 Task<void> Daemon::start() {
   // Recovery first: a VM whose daemon died is mute until it is done (R10).
   std::vector<Error> errors;
   for (auto& state : states_.load_all(errors)) {
-    auto& unit = make_unit(state.definition);
-    start_coroutine(unit.executor(), unit.recover(std::move(state)));
+    const auto unit = make_unit(state.definition);
+    start_coroutine(unit->executor(), unit->recover(std::move(state)));
   }
   for (const auto& error : errors) events_.add("", "refused", error.message, {});
   for (const auto& vm : config_.vms) make_unit(vm);
@@ -177,9 +171,9 @@ Task<void> Daemon::start() {
   if (!probed) events_.add("", "refused", probed.error().message, {});
   host_.qemu = std::make_shared<const Result<hypervisor::QemuProbe>>(std::move(probed));
   for (const auto& vm : config_.vms) {
-    auto* unit = find(vm.name);
+    const auto unit = find(vm.name);
     if (!vm.autostart || unit->busy()) continue;
-    const auto started = co_await on(*unit, unit->start());
+    const auto started = co_await on(unit, unit->start());
     if (!started)
       events_.add(vm.name, "refused", "it did not start: " + started.error().message, {});
   }
@@ -230,8 +224,7 @@ Task<void> Daemon::beat() {
       // A full pipe is a guardian that does not read; it has its own supervisor.
       [[maybe_unused]] const auto n = ::write(life_sign_fd_, &sign, 1);
     }
-    std::erase_if(arrivals_,
-                  [](const auto& entry) { return entry.second.deadline < steady_clock::now(); });
+    reception_.sweep();
     timer.expires_after(life_sign_interval);
     co_await timer.async_wait(use_tuple);
   }
@@ -240,10 +233,10 @@ Task<void> Daemon::beat() {
 Task<void> Daemon::shut_down() {
   using namespace asio::experimental::awaitable_operators;
   spdlog::info("stopping; protected VMs go on unprotected");
-  acceptor_.close();
+  reception_.close();
   asio::steady_timer deadline(context_, shut_down_limit);
   for (auto& [name, unit] : units_) {
-    co_await (on(*unit, unit->release()) || deadline.async_wait(use_tuple));
+    co_await (on(unit, unit->release()) || deadline.async_wait(use_tuple));
   }
   stopping_ = true;
   api_->close();
@@ -252,106 +245,55 @@ Task<void> Daemon::shut_down() {
 
 // ---- peers
 
-Task<void> Daemon::accept_peers() {
-  for (;;) {
-    auto [ec, socket] = co_await acceptor_.async_accept(use_tuple);
-    if (!acceptor_.is_open()) co_return;
-    if (ec || greeting_ >= greeting_max) continue;
-    start_coroutine(context_.get_executor(), greet(std::move(socket)));
-  }
+Reception::Handlers Daemon::reception_handlers() {
+  Reception::Handlers handlers;
+  handlers.admit = [this](std::string vm, std::string peer) { return admit(vm, peer); };
+  handlers.arrived = [this](Arrival arrival) {
+    start_coroutine(context_.get_executor(), serve_pair(std::move(arrival)));
+  };
+  handlers.refused = [this](const std::string& vm, const Error& error) {
+    events_.add(vm, "refused", "connection from a peer: " + error.message, {});
+  };
+  handlers.introduction = [this] { return introduction(host_); };
+  return handlers;
 }
 
-Task<void> Daemon::greet(tcp::socket socket) {
-  using namespace asio::experimental::awaitable_operators;
-  ++greeting_;
-  asio::steady_timer deadline(context_, hello_limit);
-  std::array<std::byte, wire::hello_header_size> bytes;
-  auto header_buffer = asio::buffer(bytes);
-  std::string text;
-  Result<void> result;
-  auto kind = wire::LaneKind::bulk;
-  auto read = co_await (asio::async_read(socket, header_buffer, use_tuple) ||
-                        deadline.async_wait(use_tuple));
-  if (read.index() == 1 || std::get<0>(std::get<0>(read))) {
-    --greeting_;
-    co_return;  // nobody to answer to
+Task<Result<void>> Daemon::admit(std::string vm, std::string peer) {
+  if (peer == config_.host) {
+    co_return Error{Errc::refused,
+                    "this host is called " + peer + " too: give every host its own name"};
   }
-  const auto header = wire::decode_hello(bytes);
-  if (!header) {
-    result = header.error();
-  } else {
-    kind = header->kind;
-    text.resize(header->text_length);
-    auto text_buffer = asio::buffer(text);
-    auto rest = co_await (asio::async_read(socket, text_buffer, use_tuple) ||
-                          deadline.async_wait(use_tuple));
-    if (rest.index() == 1 || std::get<0>(std::get<0>(rest))) {
-      --greeting_;
-      co_return;
-    }
+  const auto unit = find(vm);
+  if (!unit) co_return Result<void>();
+  // A pair that has just ended still clears up.
+  asio::steady_timer timer(context_);
+  const auto deadline = steady_clock::now() + clear_up_limit;
+  while (unit->busy() && steady_clock::now() < deadline) {
+    timer.expires_after(20ms);
+    co_await timer.async_wait(use_tuple);
   }
-  --greeting_;
+  if (unit->busy()) {
+    co_return Error{Errc::conflict,
+                    "VM " + vm + " runs or is protected on " + config_.host + " already"};
+  }
+  co_return Result<void>();
+}
 
-  std::string vm, peer, session;
-  std::string accepted_text;
-  bool only_asks = false;
-  if (result) {
-    const auto hello = nlohmann::json::parse(text, nullptr, false);
-    only_asks = hello.is_object() && hello.contains("probe") && hello["probe"] == true &&
-                kind == wire::LaneKind::control;
-    if (only_asks) accepted_text = introduction(host_);
-    const auto field = [&](const char* key) {
-      return hello.is_object() && hello.contains(key) && hello[key].is_string()
-                 ? hello[key].get<std::string>()
-                 : std::string();
-    };
-    vm = field("vm");
-    peer = field("host");
-    session = field("session");
-    const auto* unit = find(vm);
-    if (only_asks) {
-      // It is told who is here, and no pair begins.
-    } else if (!is_valid_name(vm) || !is_valid_name(peer) || session.size() != 32) {
-      result = Error{Errc::protocol, "a hello without vm, host and session"};
-    } else if (peer == config_.host) {
-      result = Error{Errc::refused,
-                     "this host is called " + peer + " too: give every host its own name"};
-    } else if (unit != nullptr && unit->busy()) {
-      result = Error{Errc::conflict,
-                     "VM " + vm + " runs or is protected on " + config_.host + " already"};
-    } else if (!arrivals_.contains(session) && arrivals_.size() >= arrivals_max) {
-      result = Error{Errc::limit, "too many pairs are being set up at once"};
-    } else if (arrivals_[session].sockets.contains(kind)) {
-      result = Error{Errc::protocol, "a second " + std::string(to_string(kind)) + " lane"};
-    }
-  }
-  if (!result) events_.add(vm, "refused", "connection from a peer: " + result.error().message, {});
-  const auto answer =
-      result ? wire::encode_hello_answer(wire::HelloStatus::accepted, accepted_text)
-             : wire::encode_hello_answer(wire::HelloStatus::refused, result.error().message);
-  const auto answer_buffer = asio::buffer(answer);
-  auto written = co_await (asio::async_write(socket, answer_buffer, use_tuple) ||
-                           deadline.async_wait(use_tuple));
-  if (only_asks || !result || written.index() == 1 || std::get<0>(std::get<0>(written))) co_return;
-
-  auto& arrival = arrivals_[session];
-  arrival.vm = vm;
-  arrival.peer = peer;
-  arrival.deadline = steady_clock::now() + lanes_limit;
-  arrival.sockets.emplace(kind, std::move(socket));
-  if (arrival.sockets.size() < 3) co_return;
-  auto complete = std::move(arrivals_.extract(session).mapped());
+Task<void> Daemon::serve_pair(Arrival arrival) {
   hypervisor::VmDefinition definition;
-  definition.name = complete.vm;
-  auto& unit = make_unit(std::move(definition));
-  const auto lane = [&](wire::LaneKind k) {
-    return transport::make_tcp_lane(
-        transport::move_to(std::move(complete.sockets.at(k)), unit.executor()));
+  definition.name = arrival.vm;
+  const auto unit = make_unit(std::move(definition));
+  const auto lane = [&](wire::LaneKind kind) {
+    auto socket = transport::move_to(std::move(arrival.sockets.at(kind)), unit->executor());
+    return transport::make_tcp_lane(std::move(socket));
   };
-  const auto address = transport::local_address(complete.sockets.at(wire::LaneKind::control));
-  session::Lanes lanes{lane(wire::LaneKind::bulk), lane(wire::LaneKind::packet),
-                       lane(wire::LaneKind::control), address};
-  start_coroutine(unit.executor(), unit.serve_secondary(std::move(lanes), complete.peer));
+  session::Lanes lanes;
+  lanes.local_address = transport::local_address(arrival.sockets.at(wire::LaneKind::control));
+  lanes.bulk = lane(wire::LaneKind::bulk);
+  lanes.packet = lane(wire::LaneKind::packet);
+  lanes.control = lane(wire::LaneKind::control);
+  co_await on(unit, unit->serve_secondary(std::move(lanes), arrival.peer));
+  forget_if_idle(arrival.vm);
 }
 
 // ---- the API; docs/api.md describes it
@@ -371,12 +313,12 @@ Task<Result<nlohmann::json>> Daemon::handle(api::Request request) {
 
 Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string name,
                                                std::string action) {
-  auto* unit = find(name);
-  if (unit == nullptr) {
+  const auto unit = find(name);
+  if (!unit) {
     co_return Error{Errc::not_found, "there is no VM \"" + name + "\" on " + config_.host};
   }
   if (request.method == "GET" && action.empty())
-    co_return answer(co_await on(*unit, unit->status()));
+    co_return answer(co_await on(unit, unit->status()));
   if (request.method != "POST") {
     co_return Error{Errc::not_found,
                     request.method + " " + request.path + " is not part of the API"};
@@ -394,27 +336,27 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
       co_return Error{Errc::invalid_input, "protect: the only policy is \"periodic\""};
     }
     const std::string peer = request.body["peer"];
-    done = co_await on(*unit, unit->protect(peer));
+    done = co_await on(unit, unit->protect(peer));
   } else if (action == "unprotect") {
-    done = co_await on(*unit, unit->unprotect());
+    done = co_await on(unit, unit->unprotect());
   } else if (action == "failover") {
-    done = co_await on(*unit, unit->failover());
+    done = co_await on(unit, unit->failover());
   } else if (action == "start") {
-    done = co_await on(*unit, unit->start());
+    done = co_await on(unit, unit->start());
   } else if (action == "stop") {
-    done = co_await on(*unit, unit->stop());
+    done = co_await on(unit, unit->stop());
   } else {
     co_return Error{Errc::not_found, "there is no action \"" + action + "\" for a VM"};
   }
   if (!done) co_return done.error();
-  co_return answer(co_await on(*unit, unit->status()));
+  co_return answer(co_await on(unit, unit->status()));
 }
 
 Task<Result<nlohmann::json>> Daemon::status() {
   nlohmann::json vms = nlohmann::json::array();
-  std::vector<VmUnit*> all;
-  for (const auto& [name, unit] : units_) all.push_back(unit.get());
-  for (auto* unit : all) vms.push_back(co_await on(*unit, unit->status()));
+  std::vector<UnitPointer> all;
+  for (const auto& [name, unit] : units_) all.push_back(unit);
+  for (const auto& unit : all) vms.push_back(co_await on(unit, unit->status()));
   const auto probe = host_.qemu.load();
   nlohmann::json json{{"host", config_.host},
                       {"version", TANDEM_VERSION},

@@ -2,16 +2,16 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 
+#include "base/unique_fd.hpp"
 #include "engine/api/server.hpp"
 #include "engine/arbiter/arbiter.hpp"
 #include "engine/daemon/config.hpp"
 #include "engine/daemon/event_log.hpp"
+#include "engine/daemon/reception.hpp"
 #include "engine/daemon/state_store.hpp"
 #include "engine/daemon/vm_unit.hpp"
 
@@ -28,15 +28,14 @@ class Daemon {
 
  private:
   Result<void> prepare();
+  [[nodiscard]] Reception::Handlers reception_handlers();
   Task<void> start();
   Task<Result<hypervisor::QemuProbe>> probe_qemu();
   Task<void> beat();
   Task<void> shut_down();
 
-  Task<void> accept_peers();
-  Task<void> greet(asio::ip::tcp::socket socket);
-  Task<Result<void>> join_lane(transport::Lane& lane, const std::string& hello_text,
-                               wire::LaneKind kind, asio::ip::tcp::socket& socket);
+  Task<Result<void>> admit(std::string vm, std::string peer);
+  Task<void> serve_pair(Arrival arrival);
 
   Task<Result<nlohmann::json>> handle(api::Request request);
   Task<Result<nlohmann::json>> handle_vm(api::Request request, std::string name,
@@ -44,31 +43,27 @@ class Daemon {
   Task<Result<nlohmann::json>> status();
   Task<Result<nlohmann::json>> events(api::Request request);
 
-  VmUnit* find(const std::string& name);
-  VmUnit& make_unit(hypervisor::VmDefinition definition);
+  using UnitPointer = std::shared_ptr<VmUnit>;
+  UnitPointer find(const std::string& name) const;
+  UnitPointer make_unit(hypervisor::VmDefinition definition);
+  /// Forgets a VM that is neither configured nor running here.
+  void forget_if_idle(const std::string& name);
+  /// Runs a unit's coroutine on the unit's own thread; the unit outlives it.
   template <class T>
-  Task<T> on(VmUnit& unit, Task<T> call);
+  Task<T> on(UnitPointer unit, Task<T> call);
 
   Config config_;
   int life_sign_fd_;
   asio::io_context context_{1};
   EventLog events_;
+  UniqueFd state_lock_;  ///< one daemon a state folder
   StateStore states_;
   std::unique_ptr<arbiter::Arbiter> arbiter_;
   HostContext host_;
-  std::map<std::string, std::unique_ptr<VmUnit>> units_;
+  std::map<std::string, UnitPointer> units_;  ///< used on the main thread only
   std::shared_ptr<api::Server> api_;
-  asio::ip::tcp::acceptor acceptor_;
+  Reception reception_;
   Signal new_event_;
-  std::size_t greeting_ = 0;  ///< connections that have not said hello yet
-
-  /// Lanes of a pair that have arrived, until all three have.
-  struct Arrival {
-    std::string vm, peer;
-    std::map<wire::LaneKind, asio::ip::tcp::socket> sockets;
-    std::chrono::steady_clock::time_point deadline;
-  };
-  std::map<std::string, Arrival> arrivals_;  ///< by session
   bool stopping_ = false;
 };
 

@@ -63,8 +63,8 @@ Worker start_worker(const GuardianOptions& options, const sigset_t& old_mask) {
   return worker;
 }
 
-/// Counts a worker's silence in ticks of the guardian's own, so that a machine which stood still for a while
-/// is not taken for a worker that did.
+/// Counts a worker's silence in ticks of the guardian's own, so that a machine which stood still
+/// for a while is not taken for a worker that did.
 class Silence {
  public:
   static constexpr int ticks = 10;

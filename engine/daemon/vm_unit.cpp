@@ -6,6 +6,7 @@
 #include <random>
 
 #include "engine/session/net_channel.hpp"
+#include "engine/transport/hello.hpp"
 #include "engine/transport/tcp.hpp"
 #include "qmp/commands.hpp"
 
@@ -68,6 +69,11 @@ hypervisor::LocalHypervisor VmUnit::hypervisor() const {
   const auto probe = host_.qemu.load();
   return {host_.config.qemu, probe && *probe ? **probe : hypervisor::QemuProbe{},
           host_.config.run_dir};
+}
+
+std::string VmUnit::accelerator() const {
+  const auto probe = host_.qemu.load();
+  return probe && *probe ? std::string(to_string((*probe)->accelerator)) : "unknown";
 }
 
 Task<Result<void>> VmUnit::wait_for_probe() {
@@ -145,13 +151,15 @@ void VmUnit::on_monitor_closed(const Error& error) {
     secondary_->vm_lost(error);
   } else if (process_ && !changing_) {
     event("vm-exited", "QEMU has ended: " + error.message);
-    const bool was_solo = role_ == Role::solo;
     forget_process();
-    if (was_solo) nursery_.spawn(retire());
+    nursery_.spawn(retire());
   }
 }
 
 Task<void> VmUnit::retire() {
+  const auto record = co_await host_.arbiter.look(name_);
+  const bool held = record && *record && (*record)->solo == host_.config.host;
+  if (record && !held) co_return;
   const auto retired = co_await host_.arbiter.retire(name_, host_.config.host);
   if (!retired) event("refused", "arbiter: " + retired.error().message);
 }
@@ -211,7 +219,10 @@ Task<Result<void>> VmUnit::start() {
     busy_ = false;
     co_return started.error();
   }
-  set_role(Role::none, generation_, "");
+  // After a failover the VM stays this host's until it is stopped, also over its own end.
+  const auto record = co_await host_.arbiter.look(name_);
+  const bool held = record && *record && (*record)->solo == host_.config.host;
+  set_role(held ? Role::solo : Role::none, generation_, "");
   stop_clock_.restart(system_clock::now(), false);
   event("vm-started", "QEMU runs", {{"pid", process_->process.pid}});
   co_return Result<void>();
@@ -220,11 +231,10 @@ Task<Result<void>> VmUnit::start() {
 Task<Result<void>> VmUnit::stop() {
   if (changing_ || !process_ || primary_ || secondary_) co_return state_error("stopped");
   const Change change(changing_);
-  const bool was_solo = role_ == Role::solo;
   co_await kill_process();
   forget_process();
   busy_ = false;
-  if (was_solo) co_await retire();
+  co_await retire();
   event("vm-exited", "stopped by request");
   co_return Result<void>();
 }
@@ -286,18 +296,13 @@ Task<Result<session::Lanes>> VmUnit::connect_lanes(Peer peer) {
     if (!socket) co_return with_context(what, socket.error());
     lanes.local_address = transport::local_address(*socket);
     auto lane = transport::make_tcp_lane(std::move(*socket));
-    const auto opening = wire::encode_hello(kind, hello);
-    auto done = co_await lane->send(opening);
-    std::array<std::byte, wire::hello_header_size> bytes;
-    if (done) done = co_await lane->receive(bytes);
-    if (!done) co_return with_context(what, done.error());
-    const auto answer = wire::decode_hello_answer(bytes);
-    if (!answer) co_return with_context(what, answer.error());
-    std::string text(answer->text_length, '\0');
-    done = co_await lane->receive(std::as_writable_bytes(std::span(text)));
-    if (!done) co_return with_context(what, done.error());
-    if (answer->status == wire::HelloStatus::refused) {
-      co_return Error{Errc::refused, what + " refuses: " + text};
+    const auto introduction = co_await transport::say_hello(*lane, kind, hello, connect_limit);
+    if (!introduction) co_return with_context(what, introduction.error());
+    const auto json = nlohmann::json::parse(*introduction, nullptr, false);
+    const auto name = json.is_object() ? json.value("host", "") : "";
+    if (name != peer.name) {
+      co_return Error{Errc::refused,
+                      what + " calls itself \"" + name + "\": correct the peer's name or address"};
     }
     auto& place = kind == wire::LaneKind::bulk     ? lanes.bulk
                   : kind == wire::LaneKind::packet ? lanes.packet
@@ -330,6 +335,7 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer) {
   settings.checkpoint_bytes_max = session::checkpoint_bytes_max(definition_.memory_mib);
   settings.colo_capabilities = hypervisor::colo_capabilities(qmp_->version());
   setup.qemu_version = to_string(qmp_->version());
+  setup.accelerator = accelerator();
   setup.arbiter = host_.arbiter_name;
 
   failover_ = nullptr;
@@ -367,6 +373,8 @@ Task<void> VmUnit::run_primary(std::string setup) {
     case Outcome::superseded:
       co_await kill_process();
       forget_process();
+      // A claim that was under way when the VM died may have been granted.
+      co_await retire();
       event("vm-exited", finish.reason.message, {{"peer", peer}});
       break;
     case Outcome::guest_shutdown:
@@ -441,6 +449,10 @@ Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
     stop_clock_.restart(system_clock::now(), false);
     event("promoted", "the VM goes on here",
           {{"generation", generation}, {"peer", primary}, {"failover", failover_}});
+  } else if (finish.outcome == Outcome::failed && qmp_ && qmp_->is_open()) {
+    // It is the only copy left; what to do with it is for a person to say.
+    set_role(Role::solo, generation, "");
+    event("vm-lost", "the VM does not go on here: " + finish.reason.message, {{"peer", primary}});
   } else {
     co_await kill_process();
     forget_process();
@@ -453,6 +465,10 @@ Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
 Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lanes& lanes) {
   if (changing_ || process_ || primary_ || secondary_) co_return state_error("a secondary");
   const Change change(changing_);
+  if (setup.settings.peer != host_.config.host) {
+    co_return Error{Errc::refused, "the primary takes this host for \"" + setup.settings.peer +
+                                       "\"; it is \"" + host_.config.host + "\""};
+  }
   if (setup.arbiter != host_.arbiter_name) {
     co_return Error{Errc::refused, "the hosts ask different arbiters: " + setup.arbiter +
                                        " there, " + host_.arbiter_name + " here"};
@@ -463,12 +479,13 @@ Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lane
     forget_process();
     co_return started.error();
   }
-  const auto version = to_string(qmp_->version());
-  if (version != setup.qemu_version) {
+  const auto qemu = to_string(qmp_->version()) + " with " + accelerator();
+  const auto theirs = setup.qemu_version + " with " + setup.accelerator;
+  if (qemu != theirs) {
     co_await kill_process();
     forget_process();
-    co_return Error{Errc::refused, "QEMU is " + setup.qemu_version + " there and " + version +
-                                       " here: install the same version on both hosts"};
+    co_return Error{Errc::refused, "QEMU is " + theirs + " there and " + qemu +
+                                       " here: both hosts need the same version and accelerator"};
   }
   auto settings = setup.settings;
   std::swap(settings.host, settings.peer);

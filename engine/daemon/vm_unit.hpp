@@ -80,6 +80,7 @@ class VmUnit {
   [[nodiscard]] session::Observer observer();
   [[nodiscard]] hypervisor::LocalHypervisor hypervisor() const;
   Task<Result<void>> wait_for_probe();
+  [[nodiscard]] std::string accelerator() const;
   [[nodiscard]] Error state_error(const std::string& wanted) const;
 
   PairThread thread_;  ///< first: everything below uses its io_context until it is gone

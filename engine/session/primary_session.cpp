@@ -1,6 +1,5 @@
 #include "engine/session/primary_session.hpp"
 
-#include <immintrin.h>
 #include <sys/socket.h>
 
 #include <boost/asio/post.hpp>
@@ -24,9 +23,6 @@ constexpr auto synchronisation_poll = 100ms;
 constexpr auto run_alone_limit = 10s;
 constexpr auto farewell_limit = 1s;
 
-// The reader spins this long for the next bytes of a checkpoint before it sleeps: a wake-up costs
-// more than the wait, and the VM is paused meanwhile.
-constexpr auto spin_limit = 100us;
 // Other work of this thread gets its turn at least this often while a large checkpoint comes in.
 constexpr auto turn_limit = 5ms;
 constexpr std::size_t receive_piece = 1u << 20;
@@ -71,6 +67,7 @@ PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings sett
       detector_(settings_.heartbeat_timeout * 3 / 4, settings_.heartbeat / 2),
       nursery_(executor),
       changed_(executor),
+      ending_(executor),
       stream_(executor),
       receiving_(nullptr, {}),
       last_heard_(system_clock::now()),
@@ -95,6 +92,7 @@ Task<FinishPrimary> PrimarySession::run(std::string setup) {
   close_stream();
   for (const auto& channel : channels_) channel->close();
   changed_.notify();
+  ending_.notify();
   asio::steady_timer farewell(executor_, farewell_limit);
   farewell.async_wait([this](boost::system::error_code ec) {
     if (ec) return;
@@ -162,7 +160,7 @@ Task<Result<void>> PrimarySession::start_migration(std::string setup) {
 
 Task<void> PrimarySession::watch_synchronisation() {
   while (machine_.phase() == PrimaryMachine::Phase::synchronising) {
-    co_await wait_for(synchronisation_poll);
+    co_await ending_.wait_for(synchronisation_poll);
     const auto status = co_await qmp::query_migrate(*vm_.qmp);
     if (!status || machine_.phase() != PrimaryMachine::Phase::synchronising) co_return;
     if (status->status == "failed") {
@@ -218,19 +216,15 @@ Task<void> PrimarySession::read_stream() {
   dispatch(VmStreamEnded{with_context("the VM's COLO stream", ended.error())});
 }
 
-Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into,
-                                                       bool in_checkpoint) {
-  const auto sleep_at = steady_clock::now() + spin_limit;
+Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into) {
   for (;;) {
     const auto n = ::recv(stream_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
     if (n > 0) co_return static_cast<std::size_t>(n);
     if (n == 0) co_return Error{Errc::closed, "QEMU closed it"};
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK) co_return system_error("cannot read", errno);
-    if (in_checkpoint && steady_clock::now() < sleep_at) {
-      _mm_pause();
-      continue;
-    }
+    // No spinning: the sender needs the processor more than we need to be first
+    // (docs/benchmarks.md).
     const auto [ec] =
         co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
     if (ec || !stream_.is_open()) co_return Error{Errc::closed, "closed"};
@@ -242,7 +236,7 @@ Task<Result<void>> PrimarySession::forward_initial_stream() {
   std::vector<std::byte> piece(wire::stream_piece_max);
   std::uint64_t offset = 0;
   while (!ready_answered_) {
-    const auto received = co_await receive_some(piece, false);
+    const auto received = co_await receive_some(piece);
     if (!received) co_return received.error();
     // Whatever comes once the VM has got its READY is framed and not for here; QEMU sends nothing
     // between the end of its initial stream and that.
@@ -280,8 +274,7 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
       co_return Error{Errc::limit, "a checkpoint larger than the VM can have (" +
                                        std::to_string(receiving_->capacity()) + " bytes)"};
     }
-    const auto received =
-        co_await receive_some(tail.first(std::min(tail.size(), receive_piece)), vm_is_paused_);
+    const auto received = co_await receive_some(tail.first(std::min(tail.size(), receive_piece)));
     if (!received) co_return received.error();
     receiving_->extend(*received);
 
@@ -376,7 +369,7 @@ Task<void> PrimarySession::ship_checkpoints() {
     shipment.buffer.reset();
     changed_.notify();
     if (!sent) {
-      co_await wait_for(last_words_limit);
+      co_await ending_.wait_for(last_words_limit);
       peer_lost(sent.error());
       co_return;
     }
@@ -427,7 +420,7 @@ Task<void> PrimarySession::read_packets() {
   for (;;) {
     const auto frame = co_await packet_.receive();
     if (!frame) {
-      co_await wait_for(last_words_limit);
+      co_await ending_.wait_for(last_words_limit);
       peer_lost(frame.error());
       co_return;
     }
@@ -448,10 +441,8 @@ Task<void> PrimarySession::watch_link() {
 
 Task<void> PrimarySession::beat() {
   const auto tick = settings_.heartbeat / 2;
-  asio::steady_timer timer(executor_);
   for (std::uint64_t n = 0; !finished_; ++n) {
-    timer.expires_after(tick);
-    co_await timer.async_wait(use_tuple);
+    co_await ending_.wait_for(tick);
     if (finished_) co_return;
     if (n % 2 == 0) {
       (void)packet_.post(wire::FrameType::heartbeat, n / 2);
@@ -574,7 +565,7 @@ void PrimarySession::perform(const Claim& action) {
 }
 
 Task<void> PrimarySession::claim(Claim action) {
-  if (action.delay > 0ms) co_await wait_for(action.delay);
+  if (action.delay > 0ms) co_await ending_.wait_for(action.delay);
   const auto verdict =
       co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
   if (failover_) {

@@ -75,7 +75,7 @@ class PrimarySession {
   Task<void> read_stream();
   Task<Result<void>> forward_initial_stream();
   Task<Result<void>> relay_checkpoints();
-  Task<Result<std::size_t>> receive_some(std::span<std::byte> into, bool in_checkpoint);
+  Task<Result<std::size_t>> receive_some(std::span<std::byte> into);
   Task<void> ship_checkpoints();
   Task<void> read_control();
   Task<void> read_packets();
@@ -103,6 +103,7 @@ class PrimarySession {
   std::unique_ptr<transport::LinkWatch> link_;
   Nursery nursery_;
   Signal changed_;  ///< any state that a coroutine here may wait for
+  Signal ending_;   ///< the session ends: who sleeps wakes up
 
   asio::posix::stream_descriptor stream_;
   std::vector<std::shared_ptr<NetChannel>> channels_;

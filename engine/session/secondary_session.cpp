@@ -52,6 +52,7 @@ SecondarySession::SecondarySession(asio::any_io_executor executor, PairSettings 
       detector_(settings_.heartbeat_timeout, settings_.heartbeat / 2),
       nursery_(executor),
       changed_(executor),
+      ending_(executor),
       stream_(executor),
       last_heard_(system_clock::now()),
       step_time_(steady_clock::now()) {}
@@ -73,6 +74,7 @@ Task<FinishSecondary> SecondarySession::run() {
   close_stream();
   for (const auto& channel : channels_) channel->close();
   changed_.notify();
+  ending_.notify();
   asio::steady_timer farewell(executor_, farewell_limit);
   farewell.async_wait([this](boost::system::error_code ec) {
     if (ec) return;
@@ -137,7 +139,7 @@ SessionCounters SecondarySession::counters() const {
 Task<void> SecondarySession::read_bulk() {
   const auto ended = co_await receive_bulk();
   if (ended) co_return;
-  if (ended.error().code == Errc::closed) co_await wait_for(last_words_limit);
+  if (ended.error().code == Errc::closed) co_await ending_.wait_for(last_words_limit);
   peer_lost(ended.error());
 }
 
@@ -230,7 +232,7 @@ Task<void> SecondarySession::read_packets() {
   for (;;) {
     const auto frame = co_await packet_.receive();
     if (!frame) {
-      co_await wait_for(last_words_limit);
+      co_await ending_.wait_for(last_words_limit);
       peer_lost(frame.error());
       co_return;
     }
@@ -250,10 +252,8 @@ Task<void> SecondarySession::watch_link() {
 
 Task<void> SecondarySession::beat() {
   const auto tick = settings_.heartbeat / 2;
-  asio::steady_timer timer(executor_);
   for (std::uint64_t n = 0; !finished_; ++n) {
-    timer.expires_after(tick);
-    co_await timer.async_wait(use_tuple);
+    co_await ending_.wait_for(tick);
     if (finished_) co_return;
     if (n % 2 == 0) {
       (void)packet_.post(wire::FrameType::heartbeat, n / 2);
@@ -416,7 +416,7 @@ void SecondarySession::perform(const Claim& action) {
 }
 
 Task<void> SecondarySession::claim(Claim action) {
-  if (action.delay > 0ms) co_await wait_for(action.delay);
+  if (action.delay > 0ms) co_await ending_.wait_for(action.delay);
   if (finished_) co_return;
   const auto verdict =
       co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
@@ -445,7 +445,7 @@ void SecondarySession::perform(const StartLoadTimer&) {
 
 Task<void> SecondarySession::watch_load() {
   const auto deadline = steady_clock::now() + load_limit + promote_limit;
-  while (!finished_ && steady_clock::now() < deadline) co_await wait_for(50ms);
+  while (!finished_ && steady_clock::now() < deadline) co_await ending_.wait_for(50ms);
   if (!finished_) dispatch(LoadTimeout{});
 }
 

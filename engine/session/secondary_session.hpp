@@ -90,7 +90,8 @@ class SecondarySession {
   FailureDetector detector_;
   std::unique_ptr<transport::LinkWatch> link_;
   Nursery nursery_;
-  Signal changed_;
+  Signal changed_;  ///< any state that a coroutine here may wait for
+  Signal ending_;   ///< the session ends: who sleeps wakes up
 
   asio::posix::stream_descriptor stream_;
   std::vector<std::shared_ptr<NetChannel>> channels_;

@@ -15,6 +15,7 @@ struct Setup {
   hypervisor::VmDefinition definition;
   PairSettings settings;     ///< as the primary sees them: host and peer are the primary's
   std::string qemu_version;  ///< of the primary; the secondary's must be the same
+  std::string accelerator;   ///< "kvm" or "tcg", of the primary; the secondary's must be the same
   std::string arbiter;       ///< kind and place; both sides must ask the same one
 };
 

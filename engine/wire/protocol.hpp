@@ -57,7 +57,7 @@ enum class FrameType : std::uint32_t {
   // control lane
   setup = 17,        ///< JSON: what the secondary must start
   setup_done = 18,   ///< the secondary's QEMU waits for the stream
-  failed = 19,       ///< JSON {"code","message"}: the sender gives the pair up
+  failed = 19,       ///< text for people: the sender gives the pair up
   return_path = 20,  ///< bytes of QEMU's return path, secondary to primary, before COLO begins
   ready = 21,        ///< the secondary VM is in COLO: checkpoint 0 is committed
   committed = 22,    ///< checkpoint `number` is whole, verified, and will be loaded
