@@ -13,6 +13,7 @@
 
 #include "base/file.hpp"
 #include "engine/arbiter/local.hpp"
+#include "engine/daemon/probe_cache.hpp"
 #include "engine/transport/tcp.hpp"
 
 namespace tandem::daemon {
@@ -46,16 +47,6 @@ Result<void> make_private_directory(const std::filesystem::path& path) {
   return {};
 }
 
-std::string accelerator_key(const hypervisor::QemuConfig& qemu) {
-  std::error_code ec;
-  const auto time = std::filesystem::last_write_time(qemu.binary, ec).time_since_epoch().count();
-  const auto size = std::filesystem::file_size(qemu.binary, ec);
-  std::string key = qemu.binary.string() + "|" + std::to_string(time) + "|" + std::to_string(size) +
-                    "|" + qemu.accel + "|" + qemu.tcg_shim.string();
-  for (const auto& argument : qemu.arguments) key += "|" + argument;
-  return key;
-}
-
 nlohmann::json to_json(const hypervisor::QemuProbe& probe) {
   return {{"version", qmp::to_string(probe.version)},
           {"accel", to_string(probe.accelerator)},
@@ -65,7 +56,7 @@ nlohmann::json to_json(const hypervisor::QemuProbe& probe) {
 
 /// What a peer's `tandem doctor` compares with its own host.
 std::string introduction(const HostContext& host) {
-  const auto probe = host.qemu.load();
+  const auto probe = host.qemu.get();
   const auto machine = read_file("/proc/sys/kernel/random/boot_id");
   const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
   return nlohmann::json{{"host", host.config.host},
@@ -84,8 +75,9 @@ Daemon::Daemon(Config config, int life_sign_fd)
       life_sign_fd_(life_sign_fd),
       states_(config_.state_dir),
       arbiter_(std::make_unique<arbiter::LocalArbiter>(config_.arbiter_directory)),
-      host_{config_, events_, states_, *arbiter_, "local:" + config_.arbiter_directory.string(),
-            nullptr},
+      host_{
+          config_, events_, states_, *arbiter_, "local:" + config_.arbiter_directory.string(),
+      },
       reception_(context_.get_executor(), reception_handlers()),
       new_event_(context_.get_executor()) {}
 
@@ -143,33 +135,38 @@ Daemon::UnitPointer Daemon::find(const std::string& name) const {
   return found == units_.end() ? nullptr : found->second;
 }
 
-Daemon::UnitPointer Daemon::make_unit(hypervisor::VmDefinition definition) {
-  const auto name = definition.name;
+const hypervisor::VmDefinition* Daemon::configured(const std::string& name) const {
+  const auto found = std::ranges::find(config_.vms, name, &hypervisor::VmDefinition::name);
+  return found == config_.vms.end() ? nullptr : &*found;
+}
+
+Daemon::UnitPointer Daemon::make_unit(const std::string& name, hypervisor::VmDefinition otherwise) {
   auto& place = units_[name];
-  if (!place) place = std::make_shared<VmUnit>(host_, std::move(definition));
+  if (!place) {
+    const auto* own = configured(name);
+    place = std::make_shared<VmUnit>(host_, own ? *own : std::move(otherwise), own != nullptr);
+  }
   return place;
 }
 
 void Daemon::forget_if_idle(const std::string& name) {
   const auto unit = find(name);
-  const bool configured =
-      std::ranges::find(config_.vms, name, &hypervisor::VmDefinition::name) != config_.vms.end();
-  if (unit && !configured && !unit->busy()) units_.erase(name);
+  if (unit && !configured(name) && !unit->busy()) units_.erase(name);
 }
 
 Task<void> Daemon::start() {
   // Recovery first: a VM whose daemon died is mute until it is done (R10).
   std::vector<Error> errors;
   for (auto& state : states_.load_all(errors)) {
-    const auto unit = make_unit(state.definition);
+    const auto unit = make_unit(state.definition.name, state.definition);
     start_coroutine(unit->executor(), unit->recover(std::move(state)));
   }
   for (const auto& error : errors) events_.add("", "refused", error.message, {});
-  for (const auto& vm : config_.vms) make_unit(vm);
+  for (const auto& vm : config_.vms) make_unit(vm.name, vm);
 
   auto probed = co_await probe_qemu();
   if (!probed) events_.add("", "refused", probed.error().message, {});
-  host_.qemu = std::make_shared<const Result<hypervisor::QemuProbe>>(std::move(probed));
+  host_.qemu.set(std::move(probed));
   for (const auto& vm : config_.vms) {
     const auto unit = find(vm.name);
     if (!vm.autostart || unit->busy()) continue;
@@ -180,36 +177,11 @@ Task<void> Daemon::start() {
 }
 
 Task<Result<hypervisor::QemuProbe>> Daemon::probe_qemu() {
-  // A probe boots a guest; its result is kept as long as binary and settings stay the same.
-  const auto cache = config_.state_dir / "qemu-probe.json";
-  const auto key = accelerator_key(config_.qemu);
-  if (const auto text = read_file(cache)) {
-    const auto json = nlohmann::json::parse(*text, nullptr, false);
-    if (json.is_object() && json.value("key", "") == key) {
-      try {
-        hypervisor::QemuProbe probe;
-        probe.version = {json.at("major"), json.at("minor"), json.at("micro"), json.at("package")};
-        probe.accelerator = json.at("kvm").get<bool>() ? hypervisor::Accelerator::kvm
-                                                       : hypervisor::Accelerator::tcg;
-        probe.shim = json.at("shim");
-        probe.accelerator_reason = json.at("reason");
-        co_return probe;
-      } catch (const nlohmann::json::exception&) {
-        spdlog::info("{} is not what this version writes; QEMU is examined again", cache.string());
-      }
-    }
-  }
+  const ProbeCache cache(config_.state_dir / "qemu-probe.json");
+  if (const auto known = cache.load(config_.qemu)) co_return *known;
   const auto probe = co_await hypervisor::probe(config_.qemu);
   if (!probe) co_return probe.error();
-  const nlohmann::json json{{"key", key},
-                            {"major", probe->version.major},
-                            {"minor", probe->version.minor},
-                            {"micro", probe->version.micro},
-                            {"package", probe->version.package},
-                            {"kvm", probe->accelerator == hypervisor::Accelerator::kvm},
-                            {"shim", probe->shim},
-                            {"reason", probe->accelerator_reason}};
-  const auto saved = replace_file(cache, json.dump(2), false);
+  const auto saved = cache.save(config_.qemu, *probe);
   if (!saved) spdlog::warn("{}", saved.error().message);
   co_return *probe;
 }
@@ -282,7 +254,7 @@ Task<Result<void>> Daemon::admit(std::string vm, std::string peer) {
 Task<void> Daemon::serve_pair(Arrival arrival) {
   hypervisor::VmDefinition definition;
   definition.name = arrival.vm;
-  const auto unit = make_unit(std::move(definition));
+  const auto unit = make_unit(arrival.vm, std::move(definition));
   const auto lane = [&](wire::LaneKind kind) {
     auto socket = transport::move_to(std::move(arrival.sockets.at(kind)), unit->executor());
     return transport::make_tcp_lane(std::move(socket));
@@ -357,7 +329,7 @@ Task<Result<nlohmann::json>> Daemon::status() {
   std::vector<UnitPointer> all;
   for (const auto& [name, unit] : units_) all.push_back(unit);
   for (const auto& unit : all) vms.push_back(co_await on(unit, unit->status()));
-  const auto probe = host_.qemu.load();
+  const auto probe = host_.qemu.get();
   nlohmann::json json{{"host", config_.host},
                       {"version", TANDEM_VERSION},
                       {"guardian_pid", life_sign_fd_ >= 0 ? ::getppid() : 0},

@@ -45,7 +45,10 @@ class Daemon {
 
   using UnitPointer = std::shared_ptr<VmUnit>;
   UnitPointer find(const std::string& name) const;
-  UnitPointer make_unit(hypervisor::VmDefinition definition);
+  /// The definition in this host's configuration, or null.
+  [[nodiscard]] const hypervisor::VmDefinition* configured(const std::string& name) const;
+  /// The unit of VM `name`; a new one has this host's own definition, or `otherwise`.
+  UnitPointer make_unit(const std::string& name, hypervisor::VmDefinition otherwise);
   /// Forgets a VM that is neither configured nor running here.
   void forget_if_idle(const std::string& name);
   /// Runs a unit's coroutine on the unit's own thread; the unit outlives it.

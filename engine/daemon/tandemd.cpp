@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -51,6 +52,8 @@ int main(int argc, char** argv) {
     options.hang_timeout = config->hang_timeout;
     return tandem::daemon::run_guardian(options);
   }
+  // It was started through /proc/self/exe; a person who looks at the processes shall find it.
+  ::prctl(PR_SET_NAME, "tandemd-worker");
   tandem::daemon::Daemon daemon(std::move(*config), life_sign_fd);
   const auto ended = daemon.run();
   if (!ended) {

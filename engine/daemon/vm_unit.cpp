@@ -20,6 +20,7 @@ constexpr auto connect_limit = 3s;
 constexpr auto setup_limit = 5s;
 constexpr auto probe_limit = 20'000ms;
 constexpr auto crash_recovery_limit = 5s;
+constexpr auto colo_end_limit = 2s;
 constexpr auto claim_retry = 200ms;
 
 std::string random_session() {
@@ -55,33 +56,35 @@ class Change {
 
 }  // namespace
 
-VmUnit::VmUnit(HostContext& host, hypervisor::VmDefinition definition)
+VmUnit::VmUnit(HostContext& host, hypervisor::VmDefinition definition, bool configured)
     : host_(host),
       name_(definition.name),
       definition_(std::move(definition)),
-      nursery_(thread_.executor()) {}
+      nursery_(thread_.executor()) {
+  if (configured) configured_ = definition_;
+}
 
 VmUnit::~VmUnit() {
   thread_.stop();
 }
 
 hypervisor::LocalHypervisor VmUnit::hypervisor() const {
-  const auto probe = host_.qemu.load();
+  const auto probe = host_.qemu.get();
   return {host_.config.qemu, probe && *probe ? **probe : hypervisor::QemuProbe{},
           host_.config.run_dir};
 }
 
 std::string VmUnit::accelerator() const {
-  const auto probe = host_.qemu.load();
+  const auto probe = host_.qemu.get();
   return probe && *probe ? std::string(to_string((*probe)->accelerator)) : "unknown";
 }
 
 Task<Result<void>> VmUnit::wait_for_probe() {
   // A daemon that has just started is still examining its QEMU.
-  for (auto waited = 0ms; !host_.qemu.load() && waited < probe_limit; waited += 10ms) {
+  for (auto waited = 0ms; !host_.qemu.get() && waited < probe_limit; waited += 10ms) {
     co_await session::wait_for(10ms);
   }
-  const auto probe = host_.qemu.load();
+  const auto probe = host_.qemu.get();
   if (!probe) co_return Error{Errc::timed_out, "QEMU could not be examined in time"};
   if (!*probe) co_return probe->error();
   co_return Result<void>();
@@ -118,6 +121,7 @@ void VmUnit::forget_process() {
   role_ = Role::none;
   peer_.clear();
   busy_ = changing_;
+  if (configured_) definition_ = *configured_;
   const auto removed = host_.states.remove(name_);
   if (!removed) event("refused", removed.error().message);
 }
@@ -362,11 +366,13 @@ Task<void> VmUnit::run_primary(std::string setup) {
   switch (finish.outcome) {
     case Outcome::solo:
       set_role(Role::solo, generation, "");
+      nursery_.spawn(reset_capabilities());
       event("solo", "goes on unprotected: " + finish.reason.message,
             {{"generation", generation}, {"peer", peer}, {"failover", failover_}});
       break;
     case Outcome::unprotected:
       set_role(Role::solo, generation, "");
+      nursery_.spawn(reset_capabilities());
       event("unprotected", "goes on unprotected, as requested", {{"generation", generation}});
       break;
     case Outcome::vm_lost:
@@ -447,6 +453,7 @@ Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
   if (finish.outcome == Outcome::promoted) {
     set_role(Role::solo, generation, "");
     stop_clock_.restart(system_clock::now(), false);
+    nursery_.spawn(reset_capabilities());
     event("promoted", "the VM goes on here",
           {{"generation", generation}, {"peer", primary}, {"failover", failover_}});
   } else if (finish.outcome == Outcome::failed && qmp_ && qmp_->is_open()) {
@@ -473,6 +480,10 @@ Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lane
     co_return Error{Errc::refused, "the hosts ask different arbiters: " + setup.arbiter +
                                        " there, " + host_.arbiter_name + " here"};
   }
+  if (setup.settings.heartbeat_timeout < 2 * setup.settings.heartbeat) {
+    co_return Error{Errc::invalid_input,
+                    "the primary's heartbeat timeout is less than two heartbeats"};
+  }
   definition_ = setup.definition;
   const auto started = co_await start_process(hypervisor::StartMode::incoming);
   if (!started) {
@@ -488,6 +499,8 @@ Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lane
                                        " here: both hosts need the same version and accelerator"};
   }
   auto settings = setup.settings;
+  // Ours, not theirs: what is set in our QEMU is for us to say, and the versions are the same.
+  settings.colo_capabilities = hypervisor::colo_capabilities(qmp_->version());
   std::swap(settings.host, settings.peer);
   settings.local_address = lanes.local_address;
   failover_ = nullptr;
@@ -577,6 +590,19 @@ Task<void> VmUnit::go_alone_after_crash() {
   if (!running) event("refused", running.error().message);
   const auto removed = co_await session::remove_leftover_filters(*qmp_);
   if (!removed) event("refused", "filters: " + removed.error().message);
+}
+
+Task<void> VmUnit::reset_capabilities() {
+  const auto client = qmp_;
+  if (!client) co_return;
+  // The capabilities must not change under QEMU's COLO threads; if those do not end, they stay set.
+  const auto ended = co_await session::wait_until_colo_has_ended(*client, colo_end_limit);
+  if (!ended || primary_ || secondary_) co_return;
+  std::vector<std::pair<std::string, bool>> off;
+  for (auto& name : hypervisor::colo_capabilities(client->version())) {
+    off.emplace_back(std::move(name), false);
+  }
+  (void)co_await qmp::set_capabilities(*client, off);
 }
 
 Task<void> VmUnit::release() {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -20,6 +21,25 @@
 
 namespace tandem::daemon {
 
+/// What this host's QEMU is, once it has been examined. Thread-safe.
+class QemuSlot {
+ public:
+  using Value = std::shared_ptr<const Result<hypervisor::QemuProbe>>;
+  void set(Result<hypervisor::QemuProbe> probe) {
+    const std::scoped_lock lock(mutex_);
+    value_ = std::make_shared<const Result<hypervisor::QemuProbe>>(std::move(probe));
+  }
+  /// Null before.
+  [[nodiscard]] Value get() const {
+    const std::scoped_lock lock(mutex_);
+    return value_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  Value value_;
+};
+
 /// What all VMs of a host share. Outlives them.
 struct HostContext {
   const Config& config;
@@ -27,13 +47,14 @@ struct HostContext {
   StateStore& states;
   arbiter::Arbiter& arbiter;
   std::string arbiter_name;  ///< kind and place
-  /// Null until QEMU has been probed; recovery does not wait for it. From any thread.
-  std::atomic<std::shared_ptr<const Result<hypervisor::QemuProbe>>> qemu;
+  QemuSlot qemu{};
 };
 
 class VmUnit {
  public:
-  VmUnit(HostContext& host, hypervisor::VmDefinition definition);
+  /// `configured`: the definition is this host's own, and not one that a peer or a former daemon
+  /// gave.
+  VmUnit(HostContext& host, hypervisor::VmDefinition definition, bool configured);
   ~VmUnit();
 
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
@@ -64,6 +85,8 @@ class VmUnit {
   Task<void> run_primary(std::string setup);
   Task<Result<void>> prepare_secondary(session::Setup setup, session::Lanes& lanes);
   Task<void> go_alone_after_crash();
+  /// Makes later migrations of a VM that has left COLO ordinary ones again.
+  Task<void> reset_capabilities();
   Task<void> kill_process();
   /// The VM that this host ran alone has ended: any host may start and protect it again.
   Task<void> retire();
@@ -86,7 +109,8 @@ class VmUnit {
   PairThread thread_;  ///< first: everything below uses its io_context until it is gone
   HostContext& host_;
   std::string name_;
-  hypervisor::VmDefinition definition_;
+  hypervisor::VmDefinition definition_;  ///< of the VM that runs, or would be started
+  std::optional<hypervisor::VmDefinition> configured_;
   std::atomic<bool> busy_ = false;
   bool changing_ = false;  ///< a start, stop or set-up is under way
 

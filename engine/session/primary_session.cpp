@@ -1,6 +1,7 @@
 #include "engine/session/primary_session.hpp"
 
 #include <sys/socket.h>
+#include <time.h>
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -23,6 +24,12 @@ constexpr auto synchronisation_poll = 100ms;
 constexpr auto run_alone_limit = 10s;
 constexpr auto farewell_limit = 1s;
 
+// In the middle of a checkpoint the reader looks again after a nap instead of letting QEMU wake it:
+// each wake-up costs QEMU time, and the scheduler tends to put the woken reader on QEMU's own
+// processor, where the two take turns instead of copying at the same time. The socket holds far
+// more than comes in a nap.
+constexpr timespec nap{0, 50'000};
+constexpr int naps_max = 40;
 // Other work of this thread gets its turn at least this often while a large checkpoint comes in.
 constexpr auto turn_limit = 5ms;
 constexpr std::size_t receive_piece = 1u << 20;
@@ -217,14 +224,17 @@ Task<void> PrimarySession::read_stream() {
 }
 
 Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into) {
-  for (;;) {
+  for (int naps = 0;;) {
     const auto n = ::recv(stream_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
     if (n > 0) co_return static_cast<std::size_t>(n);
     if (n == 0) co_return Error{Errc::closed, "QEMU closed it"};
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK) co_return system_error("cannot read", errno);
-    // No spinning: the sender needs the processor more than we need to be first
-    // (docs/benchmarks.md).
+    if (vm_is_paused_ && naps < naps_max) {
+      ++naps;
+      ::nanosleep(&nap, nullptr);
+      continue;
+    }
     const auto [ec] =
         co_await stream_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
     if (ec || !stream_.is_open()) co_return Error{Errc::closed, "closed"};
@@ -624,10 +634,6 @@ Task<void> PrimarySession::open_gate() {
                       {});
     }
   }
-  // Later migrations of this VM shall be ordinary ones.
-  std::vector<std::pair<std::string, bool>> capabilities;
-  for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, false);
-  (void)co_await qmp::set_capabilities(*vm_.qmp, capabilities);
   opening_ = false;
   changed_.notify();
 }

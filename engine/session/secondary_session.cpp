@@ -488,9 +488,6 @@ void SecondarySession::perform(const Announce&) {
 Task<void> SecondarySession::announce() {
   const auto announced = co_await qmp::announce_self(*vm_.qmp);
   if (!announced) observer_.event("refused", announced.error().message, {});
-  std::vector<std::pair<std::string, bool>> capabilities;
-  for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, false);
-  (void)co_await qmp::set_capabilities(*vm_.qmp, capabilities);
   announcing_ = false;
   changed_.notify();
 }

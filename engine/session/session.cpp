@@ -28,6 +28,22 @@ Task<Result<void>> wait_until_running(qmp::Client& qmp, std::chrono::millisecond
   }
 }
 
+Task<Result<void>> wait_until_colo_has_ended(qmp::Client& qmp, std::chrono::milliseconds limit) {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  for (;;) {
+    const auto migration = co_await qmp::query_migrate(qmp);
+    if (!migration) co_return migration.error();
+    const auto& status = migration->status;
+    if (status == "completed" || status == "failed" || status == "cancelled" || status == "none") {
+      co_return Result<void>();
+    }
+    if (std::chrono::steady_clock::now() > deadline) {
+      co_return Error{Errc::timed_out, "QEMU's migration is still \"" + status + "\""};
+    }
+    co_await wait_for(std::chrono::milliseconds(5));
+  }
+}
+
 namespace {
 
 // With the usual 200 KB the two processes hand a large checkpoint over in some hundred turns, each

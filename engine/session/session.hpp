@@ -95,6 +95,10 @@ Task<void> wait_for(std::chrono::milliseconds delay);
 /// Polls query-status every few milliseconds until the VM runs. Errc::timed_out after `limit`.
 Task<Result<void>> wait_until_running(qmp::Client& qmp, std::chrono::milliseconds limit);
 
+/// Returns when QEMU's COLO threads are done with a VM that has left COLO. Errc::timed_out after
+/// `limit`.
+Task<Result<void>> wait_until_colo_has_ended(qmp::Client& qmp, std::chrono::milliseconds limit);
+
 /// A connected pair of unix stream sockets; the second end is handed to QEMU as `name`, the first
 /// is ours.
 Task<Result<int>> give_socket(qmp::Client& qmp, std::string name);

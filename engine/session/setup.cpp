@@ -24,7 +24,6 @@ std::string encode_setup(const Setup& setup) {
                         {"heartbeat_ms", setup.settings.heartbeat.count()},
                         {"heartbeat_timeout_ms", setup.settings.heartbeat_timeout.count()},
                         {"checkpoint_period_ms", setup.settings.checkpoint_period.count()},
-                        {"colo_capabilities", setup.settings.colo_capabilities},
                         {"qemu_version", setup.qemu_version},
                         {"accelerator", setup.accelerator},
                         {"arbiter", setup.arbiter}}
@@ -52,7 +51,6 @@ Result<Setup> decode_setup(std::string_view text) {
     setup.settings.heartbeat_timeout = *timeout;
     setup.settings.checkpoint_period = *period;
     setup.settings.checkpoint_bytes_max = checkpoint_bytes_max(definition->memory_mib);
-    setup.settings.colo_capabilities = json.at("colo_capabilities").get<std::vector<std::string>>();
     setup.qemu_version = json.at("qemu_version");
     setup.accelerator = json.at("accelerator");
     setup.arbiter = json.at("arbiter");

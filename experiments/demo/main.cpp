@@ -34,6 +34,7 @@ struct Arguments {
   fs::path guest_dir, tandemd, shim;
   fs::path qemu = "/usr/bin/qemu-system-x86_64";
   std::string policy = "periodic";
+  std::string cabling = "direct";
   double rate = 100;
   bool keep = false, verbose = false;
 };
@@ -135,6 +136,8 @@ int run(const Arguments& arguments, std::optional<KillKind> kind) {
   std::ifstream cmdline(arguments.guest_dir / "cmdline.txt");
   if (std::string line; std::getline(cmdline, line)) options.kernel_arguments = line;
   options.policy = arguments.policy;
+  options.cabling =
+      arguments.cabling == "direct" ? world::Cabling::direct : world::Cabling::switched;
   options.writes_per_second = arguments.rate;
   options.keep = arguments.keep;
   if (auto ready = check_machine(arguments, options); !ready) {
@@ -150,7 +153,8 @@ int run(const Arguments& arguments, std::optional<KillKind> kind) {
   for (std::size_t i = 0; i < plans.size(); ++i) {
     const auto& plan = plans[i];
     const std::string replay =
-        "--seed " + std::to_string(plan.seed) + " --kill " + std::string(to_string(plan.kind));
+        "--seed " + std::to_string(plan.seed) + " --kill " + std::string(to_string(plan.kind)) +
+        (arguments.cabling == "direct" ? "" : " --cabling " + arguments.cabling);
     display.heading("Round " + std::to_string(i + 1) + " of " + std::to_string(plans.size()) +
                     ": " + std::string(to_string(plan.kind)) + " (again: tandem demo " + replay +
                     ")");
@@ -208,6 +212,11 @@ int main(int argc, char** argv) {
   app.add_option("--shim", arguments.shim, "the library that mends QEMU's TCG before version 11");
   app.add_option("--qemu", arguments.qemu, "the QEMU to run")->capture_default_str();
   app.add_option("--policy", arguments.policy, "how checkpoints are chosen")->capture_default_str();
+  app.add_option("--cabling", arguments.cabling,
+                 "direct: the cable between the hosts loses its carrier with a host; "
+                 "switched: only silence tells")
+      ->check(CLI::IsMember({"direct", "switched"}))
+      ->capture_default_str();
   app.add_option("--rate", arguments.rate, "writes a second")
       ->check(CLI::Range(1.0, 100000.0))
       ->capture_default_str();

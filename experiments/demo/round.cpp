@@ -529,9 +529,13 @@ class Round {
 Result<RoundOutcome> run_round(const RoundOptions& options, const RoundPlan& plan, Display& display,
                                Interrupt& interrupt) {
   display.step(
-      "Build a little world: hosts alpha and beta, a cable between them, a client's switch.");
+      options.cabling == world::Cabling::direct
+          ? "Build a little world: hosts alpha and beta, a cable between them, a client's switch."
+          : "Build a little world: hosts alpha and beta, a switch between them, a client's "
+            "switch.");
   world::WorldOptions world_options;
   world_options.keep = options.keep;
+  world_options.cabling = options.cabling;
   auto world = world::World::make(world_options);
   if (!world) return world.error();
   display.detail("its files are in " + world->directory().string());

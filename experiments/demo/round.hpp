@@ -11,6 +11,7 @@
 #include "experiments/demo/kill_plan.hpp"
 #include "experiments/demo/report.hpp"
 #include "experiments/world/daemon_config.hpp"
+#include "experiments/world/world.hpp"
 
 namespace tandem::demo {
 
@@ -19,6 +20,7 @@ struct RoundOptions {
   std::filesystem::path kernel, initrd;
   std::string kernel_arguments = "console=ttyS0 quiet";
   std::string policy = "periodic";
+  world::Cabling cabling = world::Cabling::direct;
   double writes_per_second = 100;
   bool keep = false;  ///< keep the world's directory even if all is well
 };

@@ -47,6 +47,19 @@ Result<std::unique_ptr<Host>> make_host(const Side& side, const std::filesystem:
   return std::make_unique<Host>(std::move(*net), own, std::move(place));
 }
 
+Result<void> join_hosts(const NetNamespace& alpha, const NetNamespace& beta,
+                        const NetNamespace& lan, Cabling cabling) {
+  const std::string link = Host::kReplicationLink;
+  if (cabling == Cabling::direct) return alpha.add_veth(link, beta, link);
+  const std::string hub = "sw1";  // a switch of its own, beside the clients'
+  if (auto added = lan.add_bridge(hub); !added) return added;
+  for (const auto& [net, port] : {std::pair(&alpha, "rep-alpha"), std::pair(&beta, "rep-beta")}) {
+    if (auto added = net->add_veth(link, lan, port); !added) return added;
+    if (auto joined = lan.join_bridge(port, hub); !joined) return joined;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<World> World::make(WorldOptions options) {
@@ -77,7 +90,8 @@ Result<World> World::make(WorldOptions options) {
   const std::string link = Host::kReplicationLink;
   const auto& alpha_net = world.alpha_->net();
   const auto& beta_net = world.beta_->net();
-  if (auto added = alpha_net.add_veth(link, beta_net, link); !added) return added.error();
+  if (auto joined = join_hosts(alpha_net, beta_net, *world.lan_, options.cabling); !joined)
+    return joined.error();
   if (auto set = alpha_net.add_address(link, std::string(kAlpha.address) + "/24"); !set)
     return set.error();
   if (auto set = beta_net.add_address(link, std::string(kBeta.address) + "/24"); !set)

@@ -19,9 +19,14 @@
 
 namespace tandem::world {
 
+/// How the hosts' replication links meet. A host that dies takes a direct cable's carrier with it;
+/// behind a switch its peer's link stays up, and only silence tells.
+enum class Cabling { direct, switched };
+
 struct WorldOptions {
   std::filesystem::path parent = "/tmp";
-  bool keep = false;             ///< leave the directory when the world ends
+  bool keep = false;  ///< leave the directory when the world ends
+  Cabling cabling = Cabling::direct;
   std::string replication_rate;  ///< shape the cable between the hosts ("1gbit"); empty: full speed
 };
 

@@ -1,22 +1,24 @@
 # The Debian packages that Tandem's build, tests and demonstrations need, and their installation.
 #
-# To be sourced by bash:   . scripts/lib/packages.sh; tandem_install_packages [build|test|demo …]
-# With no group named, all groups are meant. When nothing is missing, nothing is called but dpkg-query.
+# To be sourced by bash:   . scripts/lib/packages.sh; tandem_install_packages [build|test|demo|fuzz|develop …]
+# With no group named, build, test and demo are meant. When nothing is missing, nothing is called but dpkg-query.
 
 # To compile and link.
 tandem_packages_build=(
   g++ gcc cmake ninja-build ccache pkg-config
   libboost1.81-dev libspdlog-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev
 )
-# To run the tests: the guest image's parts, real QEMU, network tools, static checks and the fuzzer.
+# To run the tests: test libraries, real QEMU, the guest image's parts, network tools.
 tandem_packages_test=(
   qemu-system-x86 libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
-  busybox-static cpio lz4 xz-utils zstd binutils libc6-dev iproute2 redis-tools util-linux
-  clang-14 clang-format-14 clang-tidy-14 python3
+  cpio lz4 xz-utils zstd binutils libc6-dev iproute2 redis-tools util-linux procps python3 groff-base
 )
 # To run the demonstrations. redis-tools holds the server's program, too; the package redis-server would
 # start a service on this host, which nobody asked for.
-tandem_packages_demo=(qemu-system-x86 busybox-static cpio lz4 binutils libc6-dev gcc iproute2 redis-tools)
+tandem_packages_demo=(qemu-system-x86 cpio lz4 xz-utils binutils libc6-dev gcc iproute2 redis-tools)
+# To run the fuzzers, and to keep the code in form.
+tandem_packages_fuzz=(clang-14 libclang-rt-14-dev)
+tandem_packages_develop=(clang-format-14 clang-tidy-14)
 
 # tandem_missing_packages GROUP…: prints those that are not installed, one a line.
 tandem_missing_packages() {

@@ -22,7 +22,7 @@ Setup example() {
   setup.settings.heartbeat = 50ms;
   setup.settings.heartbeat_timeout = 200ms;
   setup.settings.checkpoint_period = 100ms;
-  setup.settings.colo_capabilities = {"x-colo"};
+  setup.accelerator = "tcg";
   setup.qemu_version = "7.2.22";
   setup.arbiter = "local:/srv/arbiter";
   return setup;
@@ -44,7 +44,7 @@ TEST(Setup, RoundTripsEveryField) {
   EXPECT_EQ(decoded->settings.heartbeat, 50ms);
   EXPECT_EQ(decoded->settings.heartbeat_timeout, 200ms);
   EXPECT_EQ(decoded->settings.checkpoint_period, 100ms);
-  EXPECT_EQ(decoded->settings.colo_capabilities, setup.settings.colo_capabilities);
+  EXPECT_EQ(decoded->accelerator, setup.accelerator);
   EXPECT_EQ(decoded->qemu_version, "7.2.22");
   EXPECT_EQ(decoded->arbiter, "local:/srv/arbiter");
 }
