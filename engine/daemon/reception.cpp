@@ -129,8 +129,12 @@ Task<void> Reception::greet(tcp::socket socket) {
   if (heard.index() == 1) co_return;
   const auto hello = std::get<0>(std::move(heard));
   if (!hello && hello.error().code == Errc::closed) co_return;  // nobody to answer to
-  const auto result =
-      hello ? co_await judge(*hello) : Result<void>(boost::system::in_place_error, hello.error());
+  Result<void> result;
+  if (hello) {
+    result = co_await judge(*hello);
+  } else {
+    result = hello.error();
+  }
   if (!result) handlers_.refused(hello ? hello->vm : "", result.error());
 
   const auto answer =

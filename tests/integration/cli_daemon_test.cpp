@@ -237,14 +237,28 @@ TEST_F(WithDaemon, WatchRepeatsLinesUntilItIsInterrupted) {
 }
 
 TEST_F(WithDaemon, ASecondDaemonOnTheSameSocketIsRefused) {
+  const auto& place = world_->alpha().place();
   auto config = content(world_->alpha().directory() / "tandemd.toml");
   const Folder folder;
+  const auto at = config.find(place.state_dir.string());
+  ASSERT_NE(at, std::string::npos);
+  config.replace(at, place.state_dir.string().size(), (folder / "state").string());
   std::ofstream(folder / "second.toml") << config;
   const auto second =
       run({TANDEMD_PROGRAM, "--config", folder / "second.toml"}, &world_->alpha().net());
   EXPECT_EQ(second.status, 1);
-  EXPECT_THAT(second.err, HasSubstr("another daemon listens on " +
-                                    world_->alpha().place().api_socket.string()));
+  EXPECT_THAT(second.err, HasSubstr("another daemon listens on " + place.api_socket.string()));
+  EXPECT_EQ(ask({"status"}).status, 0) << "the first one must go on";
+}
+
+TEST_F(WithDaemon, ASecondDaemonOnTheSameStateFolderIsRefused) {
+  const auto& place = world_->alpha().place();
+  const Folder folder;
+  std::ofstream(folder / "second.toml") << content(world_->alpha().directory() / "tandemd.toml");
+  const auto second =
+      run({TANDEMD_PROGRAM, "--config", folder / "second.toml"}, &world_->alpha().net());
+  EXPECT_EQ(second.status, 1);
+  EXPECT_THAT(second.err, HasSubstr("another tandemd uses " + place.state_dir.string()));
   EXPECT_EQ(ask({"status"}).status, 0) << "the first one must go on";
 }
 
