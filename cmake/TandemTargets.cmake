@@ -49,6 +49,11 @@ function(tandem_test name)
   endif()
   tandem_program(${name} SOURCES ${ARG_SOURCES}
     DEPS ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main rapidcheck)
+  # tests_unit, tests_property, …: all programs of one label, for builds that want no others.
+  if(NOT TARGET tests_${ARG_LABEL})
+    add_custom_target(tests_${ARG_LABEL})
+  endif()
+  add_dependencies(tests_${ARG_LABEL} ${name})
   include(GoogleTest)
   gtest_discover_tests(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
     RUN_SERIAL ${ARG_SERIAL} DISCOVERY_TIMEOUT 60)

@@ -50,7 +50,7 @@ struct Arguments {
   std::vector<std::string> links = {kUnshaped, "1gbit"};
   fs::path guest_dir, tandemd, shim;
   fs::path qemu = "/usr/bin/qemu-system-x86_64";
-  bool keep = false, verbose = false;
+  bool enforce = false, keep = false, verbose = false;
 };
 
 fs::path first_existing(const std::vector<fs::path>& candidates) {
@@ -108,6 +108,14 @@ class Benchmark {
 
   [[nodiscard]] bool sound() const {
     return std::ranges::all_of(rows_, [](const Row& row) { return problems(row).empty(); });
+  }
+
+  [[nodiscard]] std::vector<std::string> broken() const {
+    std::vector<std::string> all;
+    for (const auto& row : rows_) {
+      for (auto& one : broken_promises(row)) all.push_back(std::move(one));
+    }
+    return all;
   }
 
   [[nodiscard]] nlohmann::json json() const {
@@ -318,6 +326,12 @@ int run(const Arguments& arguments) {
   } else if (!benchmark.sound()) {
     status = kFailed;
   }
+  if (arguments.enforce && status == kPassed) {
+    for (const auto& broken : benchmark.broken()) {
+      std::cerr << "tandem-bench: " << broken << "\n";
+      status = kFailed;
+    }
+  }
   benchmark.print_table(arguments.json == "-" ? std::cerr : std::cout);
   if (!arguments.json.empty()) {
     if (auto written = write_json(arguments.json, benchmark.json()); !written)
@@ -356,6 +370,8 @@ int main(int argc, char** argv) {
   app.add_option("--tandemd", arguments.tandemd, "the daemon to run");
   app.add_option("--shim", arguments.shim, "the library that mends QEMU's TCG before version 11");
   app.add_option("--qemu", arguments.qemu, "the QEMU to run")->capture_default_str();
+  app.add_flag("--enforce", arguments.enforce,
+               "fail, too, if a ratio that SPECIFICATION.md promises is broken");
   app.add_flag("--keep", arguments.keep, "keep the logs");
   app.add_flag("--verbose", arguments.verbose, "tell more");
   CLI11_PARSE(app, argc, argv);

@@ -1,6 +1,7 @@
 #include "experiments/bench/pause_bench_stats.hpp"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <iomanip>
@@ -187,6 +188,25 @@ std::vector<std::string> problems(const Row& row) {
   if (row.stock_unix) judge(row, "stock over a unix socket", *row.stock_unix, found);
   judge(row, "tandem", row.tandem, found);
   return found;
+}
+
+std::vector<std::string> broken_promises(const Row& row) {
+  struct Promise {
+    double mib;
+    std::string_view link;
+    double ratio_max;
+  };
+  constexpr std::array promises{Promise{32, "unshaped", 0.7}, Promise{8, "1gbit", 0.25}};
+  std::vector<std::string> broken;
+  for (const auto& promise : promises) {
+    if (row.mib != promise.mib || row.link != promise.link) continue;
+    const auto measured = row.tandem.mean_ms / row.stock().mean_ms;
+    if (measured <= promise.ratio_max) continue;
+    broken.push_back(fixed(row.mib, 0) + " MiB, " + row.link + ": the pause is " +
+                     fixed(measured, 2) + " of stock's; promised is at most " +
+                     fixed(promise.ratio_max, 2));
+  }
+  return broken;
 }
 
 std::optional<double> link_rate(std::string_view text) {

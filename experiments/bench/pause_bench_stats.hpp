@@ -100,6 +100,8 @@ inline constexpr std::size_t kPausesMin = 8;
 
 /// What makes a row worthless; empty if it is sound.
 std::vector<std::string> problems(const Row& row);
+/// The ratio that SPECIFICATION.md promises for this row, if it promises one, held against it.
+std::vector<std::string> broken_promises(const Row& row);
 
 /// Bytes a second of a rate as tc writes it: "1gbit", "100mbit", "500kbit"; nothing for other text.
 std::optional<double> link_rate(std::string_view text);

@@ -35,6 +35,7 @@ struct Arguments {
   fs::path qemu = "/usr/bin/qemu-system-x86_64";
   std::string policy = "periodic";
   std::string cabling = "direct";
+  bool enforce = false;
   double rate = 100;
   bool keep = false, verbose = false;
 };
@@ -186,6 +187,12 @@ int run(const Arguments& arguments, std::optional<KillKind> kind) {
     }
   }
   if (!results.empty()) tell_summary(display, json);
+  if (arguments.enforce) {
+    for (const auto& broken : broken_promises(results)) {
+      std::cerr << "tandem-demo: " << broken << "\n";
+      if (status == kPassed) status = kFailed;
+    }
+  }
   return status;
 }
 
@@ -220,6 +227,8 @@ int main(int argc, char** argv) {
   app.add_option("--rate", arguments.rate, "writes a second")
       ->check(CLI::Range(1.0, 100000.0))
       ->capture_default_str();
+  app.add_flag("--enforce", arguments.enforce,
+               "fail, too, if a time that SPECIFICATION.md promises is broken");
   app.add_flag("--keep", arguments.keep, "keep the logs even if all is well");
   app.add_flag("--verbose", arguments.verbose, "tell more");
   CLI11_PARSE(app, argc, argv);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 
 namespace tandem::demo {
@@ -89,6 +90,32 @@ nlohmann::json to_json(const QemuFacts& qemu, const std::vector<RoundResult>& ro
                      {"lost_acked_writes", lost},
                      {"checkpoints", checkpoints}};
   return json;
+}
+
+std::vector<std::string> broken_promises(const std::vector<RoundResult>& rounds) {
+  constexpr double outage_median_max_ms = 700;
+  constexpr double goes_on_in_place_max_ms = 1000;
+  std::vector<std::string> broken;
+  std::vector<double> outages;
+  for (const auto& round : rounds) {
+    const auto name =
+        "--seed " + std::to_string(round.seed) + " --kill " + std::string(to_string(round.kind));
+    // A wait that could not be measured is as long as any.
+    const double outage = round.client_outage_ms.value_or(std::numeric_limits<double>::infinity());
+    outages.push_back(outage);
+    const bool in_place =
+        round.kind == KillKind::secondary_host || round.kind == KillKind::primary_daemon;
+    if (in_place && outage > goes_on_in_place_max_ms) {
+      broken.push_back(name + ": the client waited " + std::to_string(outage) +
+                       " ms; promised are " + std::to_string(goes_on_in_place_max_ms));
+    }
+  }
+  const auto middle = median(outages);
+  if (middle && *middle >= outage_median_max_ms) {
+    broken.push_back("the median of the client's longest waits is " + std::to_string(*middle) +
+                     " ms; promised are less than " + std::to_string(outage_median_max_ms));
+  }
+  return broken;
 }
 
 }  // namespace tandem::demo

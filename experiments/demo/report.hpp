@@ -51,4 +51,8 @@ nlohmann::json to_json(const QemuFacts& qemu, const std::vector<RoundResult>& ro
 /// The median; the mean of the middle two for an even number of values; nothing for none.
 std::optional<double> median(std::vector<double> values);
 
+/// The times that SPECIFICATION.md promises, held against a run of the demo: a line for each that
+/// is broken.
+std::vector<std::string> broken_promises(const std::vector<RoundResult>& rounds);
+
 }  // namespace tandem::demo

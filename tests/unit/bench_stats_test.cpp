@@ -163,6 +163,20 @@ TEST(BenchSamples, OfSeveralVisitsAreOne) {
   EXPECT_EQ(summary.others_cpu, 0.25);
 }
 
+TEST(BenchRow, IsHeldAgainstThePromisedRatio) {
+  auto row = sound_row();
+  EXPECT_TRUE(broken_promises(row).empty());
+  row.tandem.mean_ms = 0.7 * row.stock().mean_ms + 0.1;
+  EXPECT_EQ(broken_promises(row).size(), 1U);
+  row.mib = 64;  // nothing is promised for it
+  EXPECT_TRUE(broken_promises(row).empty());
+  row.mib = 8;
+  row.link = "1gbit";
+  EXPECT_EQ(broken_promises(row).size(), 1U);
+  row.tandem.mean_ms = 0.25 * row.stock().mean_ms;
+  EXPECT_TRUE(broken_promises(row).empty());
+}
+
 TEST(BenchRow, ComparesWithTheBetterStockVariant) {
   auto row = sound_row();
   EXPECT_EQ(row.stock_variant(), "unix");

@@ -161,6 +161,26 @@ TEST(Report, HasExactlyThePromisedFields) {
   EXPECT_TRUE(first["failover_ms"].is_null());
 }
 
+TEST(Report, IsHeldAgainstThePromisedTimes) {
+  RoundResult round;
+  round.kind = KillKind::primary_host;
+  round.client_outage_ms = 699;
+  EXPECT_TRUE(broken_promises({round}).empty());
+  round.client_outage_ms = 700;
+  EXPECT_EQ(broken_promises({round}).size(), 1U);
+  RoundResult quick = round;
+  quick.client_outage_ms = 100;
+  EXPECT_TRUE(broken_promises({round, quick, quick}).empty());
+  // A VM that stays where it is must be back within a second, whatever the median.
+  for (const auto kind : {KillKind::secondary_host, KillKind::primary_daemon}) {
+    round.kind = kind;
+    round.client_outage_ms = 1001;
+    EXPECT_EQ(broken_promises({round, quick, quick}).size(), 1U);
+  }
+  round.client_outage_ms.reset();
+  EXPECT_EQ(broken_promises({round, quick, quick}).size(), 1U);
+}
+
 TEST(Report, SumsUpAndTakesMediansPerKind) {
   RoundResult a;
   a.kind = KillKind::primary_host;
