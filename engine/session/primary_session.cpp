@@ -4,7 +4,6 @@
 #include <time.h>
 
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 
@@ -17,12 +16,10 @@ namespace {
 
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
-using std::chrono::system_clock;
 
 constexpr auto setup_limit = 30s;
 constexpr auto synchronisation_poll = 100ms;
 constexpr auto run_alone_limit = 10s;
-constexpr auto farewell_limit = 1s;
 
 // In the middle of a checkpoint the reader looks again after a nap instead of letting QEMU wake it:
 // each wake-up costs QEMU time, and the scheduler tends to put the woken reader on QEMU's own
@@ -52,64 +49,41 @@ struct RelaySink final : colo::Sink {
   bool ended = false;
 };
 
-double milliseconds(system_clock::duration d) {
-  return std::chrono::duration<double, std::milli>(d).count();
-}
-
 }  // namespace
 
 PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings settings, Lanes lanes,
                                VmControl vm, arbiter::Arbiter& arbiter, Observer observer)
     : executor_(executor),
       settings_(std::move(settings)),
-      bulk_(std::move(lanes.bulk)),
-      packet_(executor, std::move(lanes.packet), wire::LaneKind::packet),
-      control_(executor, std::move(lanes.control), wire::LaneKind::control),
       vm_(std::move(vm)),
       arbiter_(arbiter),
       observer_(std::move(observer)),
       machine_({.generation = settings_.generation}),
       // Where both hosts live and only the link is gone, the primary should be the first to notice:
       // a VM that stays where it is loses no work.
-      detector_(settings_.heartbeat_timeout * 3 / 4, settings_.heartbeat / 2),
+      peer_(executor, settings_, std::move(lanes), settings_.heartbeat_timeout * 3 / 4,
+            {[this](Frame frame) { return hear(std::move(frame)); },
+             [this](Error error) { peer_lost(std::move(error)); }}),
       nursery_(executor),
       changed_(executor),
-      ending_(executor),
       stream_(executor),
-      receiving_(nullptr, {}),
-      last_heard_(system_clock::now()),
-      step_time_(steady_clock::now()) {}
+      receiving_(nullptr, {}) {}
 
 Task<FinishPrimary> PrimarySession::run(std::string setup) {
-  nursery_.spawn(control_.write_loop());
-  nursery_.spawn(packet_.write_loop());
-  nursery_.spawn(read_control());
-  nursery_.spawn(read_packets());
-  nursery_.spawn(beat());
-  nursery_.spawn(watch_link());
+  peer_.start(nursery_);
   nursery_.spawn(ship_checkpoints());
   nursery_.spawn(start(std::move(setup)));
   while (!finished_ || opening_) co_await changed_.wait();
 
   // What was told to the peer last still has to reach it.
-  control_.finish();
-  packet_.finish();
-  bulk_->close();
-  if (link_) link_->close();
+  peer_.say_farewell();
   close_stream();
   for (const auto& channel : channels_) channel->close();
   changed_.notify();
-  ending_.notify();
-  asio::steady_timer farewell(executor_, farewell_limit);
-  farewell.async_wait([this](boost::system::error_code ec) {
-    if (ec) return;
-    control_.close();
-    packet_.close();
-  });
   co_await nursery_.wait_for_all();
-  farewell.cancel();
-  co_await asio::post(executor_,
-                      asio::use_awaitable);  // lets the cancelled handler run before we go
+  peer_.finish();
+  // Lets cancelled handlers run before we go.
+  co_await asio::post(executor_, asio::use_awaitable);
   co_return *finished_;
 }
 
@@ -124,7 +98,7 @@ Task<Result<void>> PrimarySession::start_migration(std::string setup) {
   if (!buffers) co_return buffers.error();
   buffers_ = std::move(*buffers);
 
-  const auto posted = control_.post(wire::FrameType::setup, 0, setup);
+  const auto posted = peer_.post(wire::FrameType::setup, 0, setup);
   if (!posted) co_return posted.error();
   const auto deadline = steady_clock::now() + setup_limit;
   while (!setup_done_ && machine_.phase() == PrimaryMachine::Phase::synchronising) {
@@ -167,7 +141,7 @@ Task<Result<void>> PrimarySession::start_migration(std::string setup) {
 
 Task<void> PrimarySession::watch_synchronisation() {
   while (machine_.phase() == PrimaryMachine::Phase::synchronising) {
-    co_await ending_.wait_for(synchronisation_poll);
+    co_await peer_.sleep(synchronisation_poll);
     const auto status = co_await qmp::query_migrate(*vm_.qmp);
     if (!status || machine_.phase() != PrimaryMachine::Phase::synchronising) co_return;
     if (status->status == "failed") {
@@ -206,7 +180,7 @@ void PrimarySession::vm_shut_down() {
 
 SessionCounters PrimarySession::counters() const {
   auto counters = counters_;
-  counters.wire_bytes += packet_.bytes() + control_.bytes();
+  counters.wire_bytes += peer_.bytes();
   return counters;
 }
 
@@ -254,7 +228,7 @@ Task<Result<void>> PrimarySession::forward_initial_stream() {
     const auto content = std::span<const std::byte>(piece).first(*received);
     const auto header = wire::encode_frame({wire::FrameType::stream, offset, content.size()});
     offset += content.size();
-    const auto sent = co_await bulk_->send(header, content);
+    const auto sent = co_await peer_.bulk().send(header, content);
     if (!sent) {
       peer_lost(sent.error());
       co_return Result<void>();
@@ -360,7 +334,7 @@ Task<void> PrimarySession::ship_checkpoints() {
     const auto header =
         wire::encode_frame({wire::FrameType::checkpoint, shipment.number, left.size()});
     counters_.wire_bytes += header.size() + left.size() + wire::digest_size;
-    auto sent = co_await bulk_->send(header);
+    auto sent = co_await peer_.bulk().send(header);
     checkpoint::Digester digester;
     while (sent && !left.empty()) {
       // The VM waits for the next checkpoint to come in, and nobody for this one to go out.
@@ -372,100 +346,48 @@ Task<void> PrimarySession::ship_checkpoints() {
       const auto piece = left.first(std::min(left.size(), ship_piece));
       left = left.subspan(piece.size());
       digester.update(piece);
-      sent = co_await bulk_->send(piece);
+      sent = co_await peer_.bulk().send(piece);
     }
     const auto digest = digester.finish();
-    if (sent) sent = co_await bulk_->send(digest);
+    if (sent) sent = co_await peer_.bulk().send(digest);
     shipment.buffer.reset();
     changed_.notify();
     if (!sent) {
-      co_await ending_.wait_for(last_words_limit);
-      peer_lost(sent.error());
+      co_await peer_.bulk_ended(sent.error());
       co_return;
     }
   }
 }
 
-Task<void> PrimarySession::read_control() {
-  for (;;) {
-    const auto frame = co_await control_.receive();
-    if (!frame) {
-      peer_lost(frame.error());
-      co_return;
+Task<Result<void>> PrimarySession::hear(Frame frame) {
+  switch (frame.header.type) {
+    case wire::FrameType::setup_done:
+      setup_done_ = true;
+      // Until here the peer may have been busy starting QEMU; that has a limit of its own.
+      peer_.expect_heartbeats();
+      break;
+    case wire::FrameType::failed:
+      co_return Error{Errc::refused, settings_.peer + ": " + frame.payload};
+    case wire::FrameType::return_path: {
+      const auto buffer = asio::buffer(frame.payload);
+      co_await asio::async_write(stream_, buffer, use_tuple);
+      break;
     }
-    detector_.heard();
-    last_heard_ = system_clock::now();
-    switch (frame->header.type) {
-      case wire::FrameType::heartbeat:
-        break;
-      case wire::FrameType::setup_done:
-        setup_done_ = true;
-        break;
-      case wire::FrameType::failed:
-        peer_lost({Errc::refused, settings_.peer + ": " + frame->payload});
-        co_return;
-      case wire::FrameType::return_path: {
-        const auto buffer = asio::buffer(frame->payload);
-        co_await asio::async_write(stream_, buffer, use_tuple);
-        break;
-      }
-      case wire::FrameType::ready:
-        dispatch(PeerReady{});
-        break;
-      case wire::FrameType::committed:
-        dispatch(PeerCommitted{frame->header.number});
-        break;
-      case wire::FrameType::loaded:
-        dispatch(PeerLoaded{frame->header.number});
-        break;
-      default:
-        peer_lost({Errc::protocol, "the peer sent a " + std::string(to_string(frame->header.type)) +
-                                       " frame, which only a primary sends"});
-        co_return;
-    }
+    case wire::FrameType::ready:
+      dispatch(PeerReady{});
+      break;
+    case wire::FrameType::committed:
+      dispatch(PeerCommitted{frame.header.number});
+      break;
+    case wire::FrameType::loaded:
+      dispatch(PeerLoaded{frame.header.number});
+      break;
+    default:
+      co_return Error{Errc::protocol, "the peer sent a " +
+                                          std::string(to_string(frame.header.type)) +
+                                          " frame, which only a primary sends"};
   }
-}
-
-Task<void> PrimarySession::read_packets() {
-  for (;;) {
-    const auto frame = co_await packet_.receive();
-    if (!frame) {
-      co_await ending_.wait_for(last_words_limit);
-      peer_lost(frame.error());
-      co_return;
-    }
-    detector_.heard();
-    last_heard_ = system_clock::now();
-  }
-}
-
-Task<void> PrimarySession::watch_link() {
-  auto link = transport::LinkWatch::open(executor_, settings_.local_address);
-  if (!link) co_return;  // no interface to watch; silence will tell
-  link_ = std::move(*link);
-  const bool down = co_await link_->wait_until_down(link_debounce);
-  if (down) {
-    peer_lost({Errc::unavailable, "the link to it (" + link_->interface() + ") is down"});
-  }
-}
-
-Task<void> PrimarySession::beat() {
-  const auto tick = settings_.heartbeat / 2;
-  for (std::uint64_t n = 0; !finished_; ++n) {
-    co_await ending_.wait_for(tick);
-    if (finished_) co_return;
-    if (n % 2 == 0) {
-      (void)packet_.post(wire::FrameType::heartbeat, n / 2);
-      const auto posted = control_.post(wire::FrameType::heartbeat, n / 2);
-      if (!posted) peer_lost(posted.error());
-    }
-    // Until the set-up is done the peer may be busy starting QEMU; that has a limit of its own.
-    if (setup_done_ && detector_.tick()) {
-      peer_lost({Errc::timed_out,
-                 settings_.peer + " has been silent for " +
-                     std::to_string((settings_.heartbeat_timeout * 3 / 4).count()) + " ms"});
-    }
-  }
+  co_return Result<void>();
 }
 
 void PrimarySession::peer_lost(Error error) {
@@ -474,15 +396,10 @@ void PrimarySession::peer_lost(Error error) {
                     phase == PrimaryMachine::Phase::protecting ||
                     phase == PrimaryMachine::Phase::handing_over;
   if (news) {
-    FailoverTimes times;
-    times.last_heard = last_heard_;
-    times.detection = std::chrono::duration<double, std::milli>(system_clock::now() - last_heard_);
-    times.reason = error.message;
-    failover_ = times;
-    step_time_ = steady_clock::now();
+    failover_.begin(peer_.last_heard(), error.message);
     observer_.event(
         "peer-lost", settings_.peer + " is lost: " + error.message,
-        {{"peer", settings_.peer}, {"silent_ms", milliseconds(system_clock::now() - last_heard_)}});
+        {{"peer", settings_.peer}, {"silent_ms", failover_.times()->detection.count()}});
   }
   dispatch(PeerLost{std::move(error)});
 }
@@ -561,13 +478,11 @@ Task<void> PrimarySession::trigger_checkpoint() {
 }
 
 void PrimarySession::perform(const TellPeer& action) {
-  (void)control_.post(action.type, action.number, action.text);
+  (void)peer_.post(action.type, action.number, action.text);
 }
 
 void PrimarySession::perform(const CloseLanes&) {
-  bulk_->close();
-  packet_.finish();
-  control_.finish();
+  peer_.close();
 }
 
 void PrimarySession::perform(const Claim& action) {
@@ -575,26 +490,10 @@ void PrimarySession::perform(const Claim& action) {
 }
 
 Task<void> PrimarySession::claim(Claim action) {
-  if (action.delay > 0ms) co_await ending_.wait_for(action.delay);
-  const auto verdict =
-      co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
-  if (failover_) {
-    failover_->decision = steady_clock::now() - step_time_;
-    step_time_ = steady_clock::now();
-  }
-  if (!verdict) {
-    observer_.event("arbiter-silent", verdict.error().message, {});
-    dispatch(ArbiterSilent{verdict.error()});
-  } else if (verdict->granted) {
-    observer_.granted(verdict->generation);
-    observer_.event("arbiter-granted", "the arbiter lets " + settings_.host + " go on alone",
-                    {{"generation", verdict->generation}});
-    dispatch(Granted{verdict->generation});
-  } else {
-    observer_.event("arbiter-denied", verdict->holder + " goes on with the VM",
-                    {{"generation", verdict->generation}, {"holder", verdict->holder}});
-    dispatch(Denied{verdict->generation, verdict->holder});
-  }
+  if (action.delay > 0ms) co_await peer_.sleep(action.delay);
+  const auto answer = co_await ask_arbiter(arbiter_, settings_, action, observer_);
+  failover_.decided();
+  std::visit([this](const auto& event) { dispatch(event); }, answer);
 }
 
 void PrimarySession::perform(const RunAlone&) {
@@ -617,7 +516,7 @@ Task<void> PrimarySession::run_alone() {
     dispatch(VmLost{running.error()});
     co_return;
   }
-  if (failover_) failover_->running = steady_clock::now() - step_time_;
+  failover_.running();
   dispatch(VmRunning{});
 }
 

@@ -16,12 +16,10 @@
 #include "base/signal.hpp"
 #include "engine/checkpoint/buffer.hpp"
 #include "engine/colo/stream_parser.hpp"
-#include "engine/session/failure_detector.hpp"
-#include "engine/session/frame_channel.hpp"
 #include "engine/session/net_channel.hpp"
+#include "engine/session/peer_link.hpp"
 #include "engine/session/primary_machine.hpp"
 #include "engine/session/session.hpp"
-#include "engine/transport/link_watch.hpp"
 
 namespace tandem::session {
 
@@ -49,7 +47,7 @@ class PrimarySession {
   [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const {
     return channels_;
   }
-  [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_; }
+  [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_.times(); }
 
  private:
   void dispatch(const PrimaryEvent& event);
@@ -77,10 +75,7 @@ class PrimarySession {
   Task<Result<void>> relay_checkpoints();
   Task<Result<std::size_t>> receive_some(std::span<std::byte> into);
   Task<void> ship_checkpoints();
-  Task<void> read_control();
-  Task<void> read_packets();
-  Task<void> beat();
-  Task<void> watch_link();
+  Task<Result<void>> hear(Frame frame);
   Task<void> claim(Claim action);
   Task<void> run_alone();
   Task<void> open_gate();
@@ -93,17 +88,13 @@ class PrimarySession {
 
   asio::any_io_executor executor_;
   PairSettings settings_;
-  std::unique_ptr<transport::Lane> bulk_;
-  FrameChannel packet_, control_;
   VmControl vm_;
   arbiter::Arbiter& arbiter_;
   Observer observer_;
   PrimaryMachine machine_;
-  FailureDetector detector_;
-  std::unique_ptr<transport::LinkWatch> link_;
+  PeerLink peer_;
   Nursery nursery_;
   Signal changed_;  ///< any state that a coroutine here may wait for
-  Signal ending_;   ///< the session ends: who sleeps wakes up
 
   asio::posix::stream_descriptor stream_;
   std::vector<std::shared_ptr<NetChannel>> channels_;
@@ -121,9 +112,7 @@ class PrimarySession {
   bool checkpoint_asked_ = false;
   bool opening_ = false;
   SessionCounters counters_;
-  std::chrono::system_clock::time_point last_heard_;
-  std::chrono::steady_clock::time_point step_time_;
-  std::optional<FailoverTimes> failover_;
+  FailoverWatch failover_;
   std::optional<Error> not_protected_;
   std::optional<FinishPrimary> finished_;
 };

@@ -4,7 +4,6 @@
 
 #include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <nlohmann/json.hpp>
 
@@ -18,11 +17,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using std::chrono::steady_clock;
-using std::chrono::system_clock;
 
 constexpr auto load_limit = 10s;
 constexpr auto promote_limit = 10s;
-constexpr auto farewell_limit = 1s;
 constexpr const char* stream_name = "tnd-migration";
 
 /// One coming in, one waiting, one being loaded; a primary that is faster than that waits.
@@ -42,49 +39,31 @@ SecondarySession::SecondarySession(asio::any_io_executor executor, PairSettings 
                                    Observer observer)
     : executor_(executor),
       settings_(std::move(settings)),
-      bulk_(std::move(lanes.bulk)),
-      packet_(executor, std::move(lanes.packet), wire::LaneKind::packet),
-      control_(executor, std::move(lanes.control), wire::LaneKind::control),
       vm_(std::move(vm)),
       arbiter_(arbiter),
       observer_(std::move(observer)),
       machine_({.generation = settings_.generation}),
-      detector_(settings_.heartbeat_timeout, settings_.heartbeat / 2),
+      peer_(executor, settings_, std::move(lanes), settings_.heartbeat_timeout,
+            {[this](Frame frame) { return hear(std::move(frame)); },
+             [this](Error error) { peer_lost(std::move(error)); }}),
       nursery_(executor),
       changed_(executor),
-      ending_(executor),
-      stream_(executor),
-      last_heard_(system_clock::now()),
-      step_time_(steady_clock::now()) {}
+      stream_(executor) {}
 
 Task<FinishSecondary> SecondarySession::run() {
-  nursery_.spawn(control_.write_loop());
-  nursery_.spawn(packet_.write_loop());
-  nursery_.spawn(read_control());
-  nursery_.spawn(read_packets());
-  nursery_.spawn(beat());
-  nursery_.spawn(watch_link());
+  peer_.start(nursery_);
+  peer_.expect_heartbeats();
   nursery_.spawn(start());
   while (!finished_ || announcing_) co_await changed_.wait();
 
-  control_.finish();
-  packet_.finish();
-  bulk_->close();
-  if (link_) link_->close();
+  peer_.say_farewell();
   close_stream();
   for (const auto& channel : channels_) channel->close();
   changed_.notify();
-  ending_.notify();
-  asio::steady_timer farewell(executor_, farewell_limit);
-  farewell.async_wait([this](boost::system::error_code ec) {
-    if (ec) return;
-    control_.close();
-    packet_.close();
-  });
   co_await nursery_.wait_for_all();
-  farewell.cancel();
-  co_await asio::post(executor_,
-                      asio::use_awaitable);  // lets the cancelled handler run before we go
+  peer_.finish();
+  // Lets cancelled handlers run before we go.
+  co_await asio::post(executor_, asio::use_awaitable);
   co_return *finished_;
 }
 
@@ -94,7 +73,7 @@ Task<void> SecondarySession::start() {
     dispatch(SvmStreamEnded{started.error()});
     co_return;
   }
-  (void)control_.post(wire::FrameType::setup_done, 0);
+  (void)peer_.post(wire::FrameType::setup_done, 0);
   nursery_.spawn(read_svm());
   co_await read_bulk();
 }
@@ -130,7 +109,7 @@ void SecondarySession::leave(std::string reason) {
 
 SessionCounters SecondarySession::counters() const {
   auto counters = counters_;
-  counters.wire_bytes += packet_.bytes() + control_.bytes();
+  counters.wire_bytes += peer_.bytes();
   return counters;
 }
 
@@ -138,9 +117,7 @@ SessionCounters SecondarySession::counters() const {
 
 Task<void> SecondarySession::read_bulk() {
   const auto ended = co_await receive_bulk();
-  if (ended) co_return;
-  if (ended.error().code == Errc::closed) co_await ending_.wait_for(last_words_limit);
-  peer_lost(ended.error());
+  if (!ended) co_await peer_.bulk_ended(ended.error());
 }
 
 Task<Result<void>> SecondarySession::receive_bulk() {
@@ -148,12 +125,12 @@ Task<Result<void>> SecondarySession::receive_bulk() {
   std::uint64_t offset = 0;
   for (;;) {
     std::array<std::byte, wire::frame_header_size> bytes;
-    auto received = co_await bulk_->receive(bytes);
+    auto received = co_await peer_.bulk().receive(bytes);
     if (!received) co_return received.error();
     const auto header =
         wire::decode_frame(bytes, wire::LaneKind::bulk, settings_.checkpoint_bytes_max);
     if (!header) co_return header.error();
-    heard();
+    peer_.heard();
     counters_.wire_bytes += bytes.size() + header->length;
     if (header->type == wire::FrameType::checkpoint) {
       piece.clear();
@@ -167,7 +144,7 @@ Task<Result<void>> SecondarySession::receive_bulk() {
     }
     offset += header->length;
     const auto content = std::span(piece).first(static_cast<std::size_t>(header->length));
-    received = co_await bulk_->receive(content);
+    received = co_await peer_.bulk().receive(content);
     if (!received) co_return received.error();
     const auto buffer = asio::buffer(content.data(), content.size());
     // If QEMU does not take it, the reader of its answers says why.
@@ -184,8 +161,8 @@ Task<Result<void>> SecondarySession::receive_checkpoint(wire::FrameHeader header
     co_await changed_.wait();
     buffer = buffers_->take();
   }
-  const std::function<void()> on_piece = [this] { heard(); };
-  const auto pages = co_await session::receive_checkpoint(*bulk_, header, *buffer, on_piece);
+  const std::function<void()> on_piece = [this] { peer_.heard(); };
+  const auto pages = co_await session::receive_checkpoint(peer_.bulk(), header, *buffer, on_piece);
   if (!pages) co_return pages.error();
   counters_.wire_bytes += wire::digest_size;
   counters_.dirty_bytes += *pages * colo::page_size;
@@ -200,88 +177,30 @@ Task<Result<void>> SecondarySession::receive_checkpoint(wire::FrameHeader header
   co_return Result<void>();
 }
 
-Task<void> SecondarySession::read_control() {
-  for (;;) {
-    const auto frame = co_await control_.receive();
-    if (!frame) {
-      peer_lost(frame.error());
-      co_return;
+Task<Result<void>> SecondarySession::hear(Frame frame) {
+  switch (frame.header.type) {
+    case wire::FrameType::take_over: {
+      const auto reason = reason_of(frame.payload);
+      note_loss(reason);
+      dispatch(PeerTakeOver{reason});
+      break;
     }
-    heard();
-    switch (frame->header.type) {
-      case wire::FrameType::heartbeat:
-        break;
-      case wire::FrameType::take_over: {
-        const auto reason = reason_of(frame->payload);
-        note_loss(reason);
-        dispatch(PeerTakeOver{reason});
-        co_return;
-      }
-      case wire::FrameType::end:
-        dispatch(PeerEnd{reason_of(frame->payload)});
-        co_return;
-      default:
-        peer_lost({Errc::protocol, "the peer sent a " + std::string(to_string(frame->header.type)) +
-                                       " frame, which has no place here"});
-        co_return;
-    }
+    case wire::FrameType::end:
+      dispatch(PeerEnd{reason_of(frame.payload)});
+      break;
+    default:
+      co_return Error{Errc::protocol, "the peer sent a " +
+                                          std::string(to_string(frame.header.type)) +
+                                          " frame, which has no place here"};
   }
-}
-
-Task<void> SecondarySession::read_packets() {
-  for (;;) {
-    const auto frame = co_await packet_.receive();
-    if (!frame) {
-      co_await ending_.wait_for(last_words_limit);
-      peer_lost(frame.error());
-      co_return;
-    }
-    heard();
-  }
-}
-
-Task<void> SecondarySession::watch_link() {
-  auto link = transport::LinkWatch::open(executor_, settings_.local_address);
-  if (!link) co_return;  // no interface to watch; silence will tell
-  link_ = std::move(*link);
-  const bool down = co_await link_->wait_until_down(link_debounce);
-  if (down) {
-    peer_lost({Errc::unavailable, "the link to it (" + link_->interface() + ") is down"});
-  }
-}
-
-Task<void> SecondarySession::beat() {
-  const auto tick = settings_.heartbeat / 2;
-  for (std::uint64_t n = 0; !finished_; ++n) {
-    co_await ending_.wait_for(tick);
-    if (finished_) co_return;
-    if (n % 2 == 0) {
-      (void)packet_.post(wire::FrameType::heartbeat, n / 2);
-      const auto posted = control_.post(wire::FrameType::heartbeat, n / 2);
-      if (!posted) peer_lost(posted.error());
-    }
-    if (detector_.tick()) {
-      peer_lost({Errc::timed_out, settings_.peer + " has been silent for " +
-                                      std::to_string(settings_.heartbeat_timeout.count()) + " ms"});
-    }
-  }
-}
-
-void SecondarySession::heard() {
-  detector_.heard();
-  last_heard_ = system_clock::now();
+  co_return Result<void>();
 }
 
 void SecondarySession::note_loss(const std::string& reason) {
-  if (failover_ || machine_.phase() != SecondaryMachine::Phase::protecting) return;
-  FailoverTimes times;
-  times.last_heard = last_heard_;
-  times.detection = std::chrono::duration<double, std::milli>(system_clock::now() - last_heard_);
-  times.reason = reason;
-  failover_ = times;
-  step_time_ = steady_clock::now();
+  if (failover_.times() || machine_.phase() != SecondaryMachine::Phase::protecting) return;
+  failover_.begin(peer_.last_heard(), reason);
   observer_.event("peer-lost", settings_.peer + " is lost: " + reason,
-                  {{"peer", settings_.peer}, {"silent_ms", times.detection.count()}});
+                  {{"peer", settings_.peer}, {"silent_ms", failover_.times()->detection.count()}});
 }
 
 void SecondarySession::peer_lost(Error error) {
@@ -312,7 +231,7 @@ Task<Result<void>> SecondarySession::forward_return_path() {
     auto [rest_ec, rest_n] = co_await asio::async_read(stream_, rest, use_tuple);
     if (rest_ec) co_return Error{Errc::closed, "the secondary's QEMU closed its stream"};
     const std::string_view text(reinterpret_cast<const char*>(message.data()), message.size());
-    const auto posted = control_.post(wire::FrameType::return_path, 0, text);
+    const auto posted = peer_.post(wire::FrameType::return_path, 0, text);
     if (!posted) co_return posted.error();
     if (type == shut) co_return Result<void>();
   }
@@ -402,13 +321,11 @@ void SecondarySession::dispatch(const SecondaryEvent& event) {
 }
 
 void SecondarySession::perform(const TellPeer& action) {
-  (void)control_.post(action.type, action.number, action.text);
+  (void)peer_.post(action.type, action.number, action.text);
 }
 
 void SecondarySession::perform(const CloseLanes&) {
-  bulk_->close();
-  packet_.finish();
-  control_.finish();
+  peer_.close();
 }
 
 void SecondarySession::perform(const Claim& action) {
@@ -416,27 +333,11 @@ void SecondarySession::perform(const Claim& action) {
 }
 
 Task<void> SecondarySession::claim(Claim action) {
-  if (action.delay > 0ms) co_await ending_.wait_for(action.delay);
+  if (action.delay > 0ms) co_await peer_.sleep(action.delay);
   if (finished_) co_return;
-  const auto verdict =
-      co_await arbiter_.claim_solo(settings_.vm, action.generation, settings_.host);
-  if (failover_) {
-    failover_->decision = steady_clock::now() - step_time_;
-    step_time_ = steady_clock::now();
-  }
-  if (!verdict) {
-    observer_.event("arbiter-silent", verdict.error().message, {});
-    dispatch(ArbiterSilent{verdict.error()});
-  } else if (verdict->granted) {
-    observer_.granted(verdict->generation);
-    observer_.event("arbiter-granted", "the arbiter lets " + settings_.host + " take over",
-                    {{"generation", verdict->generation}});
-    dispatch(Granted{verdict->generation});
-  } else {
-    observer_.event("arbiter-denied", verdict->holder + " goes on with the VM",
-                    {{"generation", verdict->generation}, {"holder", verdict->holder}});
-    dispatch(Denied{verdict->generation, verdict->holder});
-  }
+  const auto answer = co_await ask_arbiter(arbiter_, settings_, action, observer_);
+  failover_.decided();
+  std::visit([this](const auto& event) { dispatch(event); }, answer);
 }
 
 void SecondarySession::perform(const StartLoadTimer&) {
@@ -445,7 +346,7 @@ void SecondarySession::perform(const StartLoadTimer&) {
 
 Task<void> SecondarySession::watch_load() {
   const auto deadline = steady_clock::now() + load_limit + promote_limit;
-  while (!finished_ && steady_clock::now() < deadline) co_await ending_.wait_for(50ms);
+  while (!finished_ && steady_clock::now() < deadline) co_await peer_.sleep(50ms);
   if (!finished_) dispatch(LoadTimeout{});
 }
 
@@ -454,11 +355,7 @@ void SecondarySession::perform(const Promote& action) {
 }
 
 Task<void> SecondarySession::promote(Promote action) {
-  if (failover_) {
-    failover_->load = steady_clock::now() - step_time_;
-    failover_->checkpoint = action.checkpoint;
-    step_time_ = steady_clock::now();
-  }
+  failover_.loaded(action.checkpoint);
   observer_.event("loaded", "checkpoint " + std::to_string(action.checkpoint) + " is loaded",
                   {{"checkpoint", action.checkpoint}});
   // The VM is stopped: its network is made ready first, so that its first packet already leaves.
@@ -476,7 +373,7 @@ Task<void> SecondarySession::promote(Promote action) {
     dispatch(LoadTimeout{});
     co_return;
   }
-  if (failover_) failover_->running = steady_clock::now() - step_time_;
+  failover_.running();
   dispatch(VmRunning{});
 }
 

@@ -13,12 +13,10 @@
 #include "base/nursery.hpp"
 #include "base/signal.hpp"
 #include "engine/checkpoint/buffer.hpp"
-#include "engine/session/failure_detector.hpp"
-#include "engine/session/frame_channel.hpp"
 #include "engine/session/net_channel.hpp"
+#include "engine/session/peer_link.hpp"
 #include "engine/session/secondary_machine.hpp"
 #include "engine/session/session.hpp"
-#include "engine/transport/link_watch.hpp"
 
 namespace tandem::session {
 
@@ -40,7 +38,7 @@ class SecondarySession {
   [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const {
     return channels_;
   }
-  [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_; }
+  [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_.times(); }
 
  private:
   void dispatch(const SecondaryEvent& event);
@@ -63,10 +61,7 @@ class SecondarySession {
   Task<void> read_svm();
   Task<Result<void>> receive_svm();
   Task<Result<void>> forward_return_path();
-  Task<void> read_control();
-  Task<void> read_packets();
-  Task<void> beat();
-  Task<void> watch_link();
+  Task<Result<void>> hear(Frame frame);
   Task<void> feed(Feed action);
   Task<void> claim(Claim action);
   Task<void> watch_load();
@@ -75,23 +70,18 @@ class SecondarySession {
   Task<void> kill_vm();
 
   void peer_lost(Error error);
-  void heard();
   void note_loss(const std::string& reason);
   void close_stream();
 
   asio::any_io_executor executor_;
   PairSettings settings_;
-  std::unique_ptr<transport::Lane> bulk_;
-  FrameChannel packet_, control_;
   VmControl vm_;
   arbiter::Arbiter& arbiter_;
   Observer observer_;
   SecondaryMachine machine_;
-  FailureDetector detector_;
-  std::unique_ptr<transport::LinkWatch> link_;
+  PeerLink peer_;
   Nursery nursery_;
   Signal changed_;  ///< any state that a coroutine here may wait for
-  Signal ending_;   ///< the session ends: who sleeps wakes up
 
   asio::posix::stream_descriptor stream_;
   std::vector<std::shared_ptr<NetChannel>> channels_;
@@ -100,9 +90,7 @@ class SecondarySession {
 
   bool announcing_ = false;
   SessionCounters counters_;
-  std::chrono::system_clock::time_point last_heard_;
-  std::chrono::steady_clock::time_point step_time_;
-  std::optional<FailoverTimes> failover_;
+  FailoverWatch failover_;
   std::optional<FinishSecondary> finished_;
 };
 

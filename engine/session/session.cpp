@@ -10,6 +10,43 @@
 
 namespace tandem::session {
 
+void FailoverWatch::begin(std::chrono::system_clock::time_point last_heard, std::string reason) {
+  times_.emplace();
+  times_->detection = std::chrono::system_clock::now() - last_heard;
+  times_->reason = std::move(reason);
+  step_began_ = std::chrono::steady_clock::now();
+}
+
+void FailoverWatch::loaded(Checkpoint checkpoint) {
+  if (times_) times_->checkpoint = checkpoint;
+  lap(&FailoverTimes::load);
+}
+
+void FailoverWatch::lap(FailoverTimes::Milliseconds FailoverTimes::*step) {
+  if (!times_) return;
+  const auto now = std::chrono::steady_clock::now();
+  (*times_).*step = now - step_began_;
+  step_began_ = now;
+}
+
+Task<ArbiterAnswer> ask_arbiter(arbiter::Arbiter& arbiter, const PairSettings& settings,
+                                Claim claim, const Observer& observer) {
+  const auto verdict = co_await arbiter.claim_solo(settings.vm, claim.generation, settings.host);
+  if (!verdict) {
+    observer.event("arbiter-silent", verdict.error().message, {});
+    co_return ArbiterSilent{verdict.error()};
+  }
+  if (!verdict->granted) {
+    observer.event("arbiter-denied", verdict->holder + " goes on with the VM",
+                   {{"generation", verdict->generation}, {"holder", verdict->holder}});
+    co_return Denied{verdict->generation, verdict->holder};
+  }
+  observer.granted(verdict->generation);
+  observer.event("arbiter-granted", "the arbiter lets " + settings.host + " go on with the VM",
+                 {{"generation", verdict->generation}});
+  co_return Granted{verdict->generation};
+}
+
 Task<void> wait_for(std::chrono::milliseconds delay) {
   asio::steady_timer timer(co_await asio::this_coro::executor, delay);
   co_await timer.async_wait(use_tuple);

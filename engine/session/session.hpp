@@ -7,7 +7,9 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "engine/arbiter/arbiter.hpp"
@@ -66,14 +68,29 @@ struct VmControl {
 
 /// Durations of one take-over, each from the step before.
 struct FailoverTimes {
-  std::chrono::system_clock::time_point last_heard;  ///< of the peer
-  std::chrono::duration<double, std::milli> detection{
-      0};  ///< last sign of the peer to the verdict "lost"
-  std::chrono::duration<double, std::milli> decision{0};  ///< to the arbiter's word
-  std::chrono::duration<double, std::milli> load{0};  ///< to the last committed checkpoint loaded
-  std::chrono::duration<double, std::milli> running{0};  ///< to the VM running
+  using Milliseconds = std::chrono::duration<double, std::milli>;
+  Milliseconds detection{0};  ///< last sign of the peer to the verdict "lost"
+  Milliseconds decision{0};   ///< to the arbiter's word
+  Milliseconds load{0};       ///< to the last committed checkpoint loaded
+  Milliseconds running{0};    ///< to the VM running
   Checkpoint checkpoint = 0;
   std::string reason;
+};
+
+/// Takes the times of a take-over; what comes before begin() is not noted.
+class FailoverWatch {
+ public:
+  void begin(std::chrono::system_clock::time_point last_heard, std::string reason);
+  void decided() { lap(&FailoverTimes::decision); }
+  void loaded(Checkpoint checkpoint);
+  void running() { lap(&FailoverTimes::running); }
+  /// Of the take-over that has begun, if any.
+  [[nodiscard]] const std::optional<FailoverTimes>& times() const noexcept { return times_; }
+
+ private:
+  void lap(FailoverTimes::Milliseconds FailoverTimes::*step);
+  std::optional<FailoverTimes> times_;
+  std::chrono::steady_clock::time_point step_began_;
 };
 
 struct SessionCounters {
@@ -82,12 +99,11 @@ struct SessionCounters {
   std::uint64_t checkpoint_bytes_largest = 0;
 };
 
-/// A carrier that comes back within this time was not lost.
-inline constexpr std::chrono::milliseconds link_debounce{50};
-
-/// A peer that ends a pair says why on the control lane and closes all three; the end of another
-/// lane may be seen first, and waits this long for the reason.
-inline constexpr std::chrono::milliseconds last_words_limit{20};
+/// Asks the arbiter for what `claim` wants, tells the observer its answer, and returns it as an
+/// event.
+using ArbiterAnswer = std::variant<Granted, Denied, ArbiterSilent>;
+Task<ArbiterAnswer> ask_arbiter(arbiter::Arbiter& arbiter, const PairSettings& settings,
+                                Claim claim, const Observer& observer);
 
 /// Sleeps.
 Task<void> wait_for(std::chrono::milliseconds delay);
