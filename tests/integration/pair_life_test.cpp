@@ -11,6 +11,7 @@
 #include <functional>
 #include <thread>
 
+#include "experiments/demo/ledger.hpp"
 #include "experiments/demo/redis_client.hpp"
 #include "experiments/world/world.hpp"
 
@@ -251,6 +252,20 @@ TEST_F(PairLife, AHostThatComesBackAfterAFailoverDoesNotStartTheVmASecondTime) {
   EXPECT_EQ(post(beta(), "/protect", {{"peer", "alpha"}})["role"], "primary");
   expect_answers("protected again");
   expect_nothing_lost();
+}
+
+TEST_F(PairLife, AServiceUnderProtectionNeverStandsStill) {
+  connect_client();
+  post(alpha(), "/protect", {{"peer", "beta"}});
+  const auto begin = std::chrono::steady_clock::now();
+  std::this_thread::sleep_for(15s);  // what is tested is that time passes and nothing goes wrong
+  const auto report = client_->finish({}).get();
+  EXPECT_TRUE(report.connection_survived) << report.connection_problem;
+  EXPECT_EQ(report.lost, 0u) << report.read_back_problem;
+  const auto silence = tandem::demo::longest_silence(report.answers, begin, report.waiting_until);
+  EXPECT_LT(silence, 1s) << "answers stayed away for "
+                         << std::chrono::duration_cast<std::chrono::milliseconds>(silence).count()
+                         << " ms without any failure";
 }
 
 TEST_F(PairLife, TheDaemonsMemoryIsBoundedByTheLargestCheckpoint) {
