@@ -114,9 +114,9 @@ Task<Result<void>> PrimarySession::start_migration(std::string setup) {
         co_await NetChannel::attach(*vm_.qmp, netdev, NetChannel::Side::primary, settings_.gate);
     if (!channel) co_return channel.error();
     channels_.push_back(*channel);
-    nursery_.spawn((*channel)->pump(
-        [this](const Error& error) { observer_.event("refused", error.message, {}); },
-        [this] { perform(TriggerCheckpoint{}); }));
+    nursery_.spawn(
+        (*channel)->pump([this](const Error& error) { nursery_.spawn(end_if_vm_lives(error)); },
+                         [this] { perform(TriggerCheckpoint{}); }));
   }
 
   auto& qmp = *vm_.qmp;
@@ -162,7 +162,7 @@ Task<Result<void>> PrimarySession::wait_until_protected() {
   }
   if (ready_answered_) co_return Result<void>();
   while (!finished_) co_await changed_.wait();
-  co_return not_protected_.value_or(finished_->reason);
+  co_return finished_->reason;
 }
 
 void PrimarySession::unprotect() {
@@ -190,11 +190,18 @@ Task<void> PrimarySession::read_stream() {
   auto ended = co_await forward_initial_stream();
   if (ended) ended = co_await relay_checkpoints();
   if (finished_ || !stream_.is_open() || ended) co_return;
-  // A QEMU that was killed closes its stream a moment before it closes its monitor. Who is asked
-  // tells a dead VM, which the peer must replace, from a stream that merely broke.
+  co_await end_if_vm_lives(with_context("the VM's COLO stream", ended.error()));
+}
+
+Task<void> PrimarySession::end_if_vm_lives(Error error) {
+  // Once it goes on alone its sockets are closed on purpose.
+  const auto phase = machine_.phase();
+  if (finished_ || phase == PrimaryMachine::Phase::going_alone) co_return;
+  // A QEMU that was killed closes its other sockets a moment before it closes its monitor. Who is
+  // asked tells a dead VM, which the peer must replace, from a connection that merely broke.
   const auto alive = co_await qmp::query_status(*vm_.qmp);
   if (!alive && alive.error().code == Errc::closed) co_return;  // vm_lost() follows
-  dispatch(VmStreamEnded{with_context("the VM's COLO stream", ended.error())});
+  dispatch(VmStreamEnded{std::move(error)});
 }
 
 Task<Result<std::size_t>> PrimarySession::receive_some(std::span<std::byte> into) {
@@ -435,7 +442,8 @@ void PrimarySession::perform(const AnswerCheckpoint&) {
 
 void PrimarySession::perform(const HoldOutput&) {
   for (const auto& channel : channels_) {
-    (void)channel->drain();
+    const auto drained = channel->drain();
+    if (!drained) nursery_.spawn(end_if_vm_lives(drained.error()));
     channel->gate().hold();
   }
 }
@@ -448,7 +456,11 @@ void PrimarySession::perform(const CloseEpoch& action) {
     for (int tries = 0; drained && channel->gate().mid_frame() && tries < 1000; ++tries) {
       drained = channel->drain();
     }
-    if (drained) channel->gate().count_drained(*drained);
+    if (drained) {
+      channel->gate().count_drained(*drained);
+    } else {
+      nursery_.spawn(end_if_vm_lives(drained.error()));
+    }
     channel->gate().close_epoch(action.epoch);
   }
 }
@@ -510,11 +522,13 @@ Task<void> PrimarySession::run_alone() {
     const auto status = co_await qmp::query_status(qmp);
     if (status && !status->running) (void)co_await qmp::cont(qmp);
   }
-  const auto running = co_await wait_until_running(qmp, run_alone_limit);
-  if (!running) {
+  for (;;) {
+    const auto running = co_await wait_until_running(qmp, run_alone_limit);
+    if (running) break;
+    if (running.error().code == Errc::closed) co_return;  // vm_lost() follows
+    // It is the only copy of the VM: as long as its QEMU lives, a person may still bring it back.
     observer_.event("refused", "the VM does not go on: " + running.error().message, {});
-    dispatch(VmLost{running.error()});
-    co_return;
+    co_await peer_.sleep(1s);
   }
   failover_.running();
   dispatch(VmRunning{});
@@ -546,7 +560,6 @@ Task<void> PrimarySession::kill_vm() {
 }
 
 void PrimarySession::perform(const FinishPrimary& action) {
-  if (!ready_answered_) not_protected_ = action.reason;
   finished_ = action;
 }
 

@@ -71,6 +71,8 @@ class PrimarySession {
   Task<Result<void>> start_migration(std::string setup);
   Task<void> watch_synchronisation();
   Task<void> read_stream();
+  /// A connection to QEMU failed: ends the pair unless it is QEMU that has ended.
+  Task<void> end_if_vm_lives(Error error);
   Task<Result<void>> forward_initial_stream();
   Task<Result<void>> relay_checkpoints();
   Task<Result<std::size_t>> receive_some(std::span<std::byte> into);
@@ -113,7 +115,6 @@ class PrimarySession {
   bool opening_ = false;
   SessionCounters counters_;
   FailoverWatch failover_;
-  std::optional<Error> not_protected_;
   std::optional<FinishPrimary> finished_;
 };
 

@@ -87,7 +87,11 @@ Task<Result<void>> SecondarySession::start_incoming() {
     auto channel = co_await NetChannel::attach(*vm_.qmp, netdev, NetChannel::Side::secondary);
     if (!channel) co_return channel.error();
     channels_.push_back(*channel);
-    nursery_.spawn((*channel)->pump([](const Error&) {}, [] {}));
+    // Output that is not read any more would freeze QEMU. Its end is told by its monitor.
+    const auto on_error = [this](const Error& error) {
+      if (error.code != Errc::closed) dispatch(SvmStreamEnded{error});
+    };
+    nursery_.spawn((*channel)->pump(on_error, [] {}));
   }
   std::vector<std::pair<std::string, bool>> capabilities;
   for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, true);

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <sys/socket.h>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +16,7 @@
 #include "experiments/demo/ledger.hpp"
 #include "experiments/demo/redis_client.hpp"
 #include "experiments/world/world.hpp"
+#include "qmp/commands.hpp"
 
 namespace {
 
@@ -50,7 +53,10 @@ class PairLife : public testing::Test {
     std::ifstream cmdline(guest_dir() / "cmdline.txt");
     std::getline(cmdline, vm.cmdline);
     vm.cmdline += std::string(" tandem.ip=") + guest_address + "/24";
-    vm.extra_args = {"-device", "virtio-rng-pci"};
+    // A monitor for the tests; the first is the daemon's. The secondary's QEMU takes the path over.
+    second_monitor_ = world_->directory() / "second.qmp";
+    vm.extra_args = {"-device", "virtio-rng-pci", "-qmp",
+                     "unix:" + second_monitor_.string() + ",server=on,wait=off"};
     vm.nics.push_back({"n0", "52:54:00:12:34:56", "tnd0", "br0"});
     options_.vms = {vm};
     start_daemon(alpha());
@@ -146,6 +152,7 @@ class PairLife : public testing::Test {
   std::unique_ptr<tandem::world::World> world_;
   tandem::world::DaemonOptions options_;
   std::unique_ptr<tandem::demo::RedisClient> client_;
+  std::filesystem::path second_monitor_;
 };
 
 TEST_F(PairLife, ProtectionEndsAndComesBackAndTheVmMovesToAndFro) {
@@ -251,6 +258,42 @@ TEST_F(PairLife, AHostThatComesBackAfterAFailoverDoesNotStartTheVmASecondTime) {
   EXPECT_TRUE(alpha().qemu_processes().empty());
   EXPECT_EQ(post(beta(), "/protect", {{"peer", "alpha"}})["role"], "primary");
   expect_answers("protected again");
+  expect_nothing_lost();
+}
+
+TEST_F(PairLife, AGateThatLosesItsCaptureEndsProtectionAndNotTheService) {
+  boost::asio::io_context context;
+  std::shared_ptr<tandem::qmp::Client> monitor;
+  const auto run = [&](tandem::Task<void> task) {
+    boost::asio::co_spawn(context, std::move(task), [&](const std::exception_ptr& exception) {
+      context.stop();
+      if (exception) std::rethrow_exception(exception);
+    });
+    context.restart();
+    context.run_for(10s);
+  };
+  const auto connect = [&]() -> tandem::Task<void> {
+    const auto client = co_await tandem::qmp::Client::connect(second_monitor_.string());
+    EXPECT_TRUE(client);
+    if (client) monitor = *client;
+  };
+  run(connect());
+  ASSERT_TRUE(monitor);
+  connect_client();
+  post(alpha(), "/protect", {{"peer", "beta"}});
+  expect_answers("protected");
+
+  const auto take_capture_away = [&]() -> tandem::Task<void> {
+    const auto deleted = co_await tandem::qmp::delete_object(*monitor, "tnd-n0-capture");
+    EXPECT_TRUE(deleted);
+    const auto removed = co_await tandem::qmp::remove_chardev(*monitor, "tnd-n0-capture");
+    EXPECT_TRUE(removed);
+  };
+  run(take_capture_away());
+  EXPECT_TRUE(becomes(alpha(), "solo"));
+  EXPECT_TRUE(eventually([&] { return beta().qemu_processes().empty(); }));
+  expect_answers("alone");
+  monitor->close();
   expect_nothing_lost();
 }
 
