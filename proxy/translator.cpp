@@ -1,0 +1,1 @@
+#include "proxy/translator.hpp"
