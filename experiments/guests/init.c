@@ -1,10 +1,12 @@
-/* The guest's first process: brings up the network, starts redis and `dirty`, and says BOOTED.
+/* The guest's first process: brings up the network, starts redis, `dirty` and `peerd`, and says
+ * BOOTED.
  *
  * It is one static program instead of a shell script because the guest runs under software
  * emulation in most tests, where every exec and every shell line is felt. It promises that after
- * "BOOTED" on the first serial port redis answers on port 6379 of the address that
- * `tandem.ip=A.B.C.D/N` gave on the kernel command line, and that nothing else in the guest wakes
- * up by itself. */
+ * "BOOTED" on the first serial port redis answers on port 6379 and peerd on port 7100 of the
+ * address that `tandem.ip=A.B.C.D/N` gave on the kernel command line, that nothing else in the
+ * guest wakes up by itself, and that there has been no TCP connection in it: the first is the
+ * client's. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,12 +25,19 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 /* PING is tried every 10 ms; a redis that has not answered after a minute never will. */
 enum { PING_TRIES_MAX = 6000, CMDLINE_BYTES_MAX = 4096 };
+
+/* Through this socket redis is asked whether it is ready: a kernel draws its secrets for sequence
+ * numbers at its first TCP connection, and that one is for the client to make. */
+static char redis_socket[] = "/redis.sock";
+/* peerd makes this file when its port is open. */
+static char peerd_ready[] = "/peerd.ready";
 
 static char cmdline[CMDLINE_BYTES_MAX];
 
@@ -153,10 +162,10 @@ static void start(char* const argv[]) {
 }
 
 static int redis_answers(void) {
-  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(6379)};
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  struct sockaddr_un to = {.sun_family = AF_UNIX};
+  memcpy(to.sun_path, redis_socket, sizeof redis_socket);
   char answer[16] = {0};
-  int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   int ok = s >= 0 && connect(s, (struct sockaddr*)&to, sizeof to) == 0 &&
            write(s, "PING\r\n", 6) == 6 && read(s, answer, sizeof answer - 1) > 0 &&
            strncmp(answer, "+PONG", 5) == 0;
@@ -190,6 +199,8 @@ int main(void) {
   char* redis[] = {"/bin/redis-server",
                    "--bind",
                    "0.0.0.0",
+                   "--unixsocket",
+                   redis_socket,
                    "--protected-mode",
                    "no",
                    "--save",
@@ -211,7 +222,7 @@ int main(void) {
                    "--disable-thp",
                    "no",
                    NULL};
-  if (parameter("tandem.maxmemory", value, sizeof value)) redis[14] = value;
+  if (parameter("tandem.maxmemory", value, sizeof value)) redis[16] = value;
   set_up_network();
   start(redis);
   char dirty_mib[64] = "0";
@@ -220,10 +231,12 @@ int main(void) {
   parameter("tandem.dirty_rate", dirty_rate, sizeof dirty_rate);
   char* dirty[] = {"/bin/dirty", dirty_mib, dirty_rate, NULL};
   start(dirty);
+  char* peerd[] = {"/bin/peerd", peerd_ready, NULL};
+  start(peerd);
 
   int tries = 0;
-  while (!redis_answers()) {
-    if (++tries == PING_TRIES_MAX) die("redis does not answer");
+  while (access(peerd_ready, F_OK) != 0 || !redis_answers()) {
+    if (++tries == PING_TRIES_MAX) die("redis or peerd does not answer");
     struct timespec interval = {0, 10 * 1000 * 1000};
     nanosleep(&interval, NULL);
   }
