@@ -29,6 +29,7 @@ enum class Kind : std::uint8_t {
   ip,        ///< another protocol over IPv4 or IPv6
   link       ///< no IP: ARP and whatever else an Ethernet frame may carry
 };
+std::string_view to_string(Kind kind) noexcept;
 
 /// Why a frame cannot be parsed.
 enum class Malformed : std::uint8_t {
@@ -36,19 +37,20 @@ enum class Malformed : std::uint8_t {
   truncated,     ///< ends inside a header
   length,        ///< a length field claims more than there is, or less than its header
   header_chain,  ///< more VLAN tags or extension headers than any honest frame has
-  offload        ///< the virtio-net header contradicts the packet
+  offload        ///< the virtio-net header contradicts the packet, or asks for what is not known
 };
 std::string_view to_string(Malformed reason) noexcept;
 
 /// One direction-independent conversation. Addresses are IPv6 or IPv4-mapped; for Kind::link they
-/// hold the MAC addresses; ports are 0 where there are none; for ICMP the port is the identifier.
+/// hold the MAC addresses. Ports are 0 where there are none; for ICMP echo both are the identifier.
 struct FlowKey {
   std::array<std::byte, 16> guest{};
   std::array<std::byte, 16> peer{};
   std::uint16_t guest_port = 0;
   std::uint16_t peer_port = 0;
-  std::uint16_t vlan = 0;      ///< all tags folded into one number; 0: none
-  std::uint16_t protocol = 0;  ///< IP protocol number; Kind::link: the EtherType
+  std::uint16_t vlan = 0;  ///< all tags folded into one number; 0: none
+  /// IP protocol number; Kind::link: the EtherType, 0 for IEEE 802.3 frames, which have none.
+  std::uint16_t protocol = 0;
   Kind kind = Kind::link;
   friend bool operator==(const FlowKey&, const FlowKey&) = default;
 };
@@ -58,7 +60,7 @@ std::string to_string(const FlowKey& key);
 
 namespace tcp_flag {
 inline constexpr std::uint8_t fin = 0x01, syn = 0x02, rst = 0x04, psh = 0x08, ack = 0x10,
-                              urg = 0x20;
+                              urg = 0x20, ece = 0x40, cwr = 0x80;
 }
 
 /// A frame's headers. Offsets from the frame's first byte; all of them lie within the frame.
@@ -68,9 +70,11 @@ struct Packet {
   bool more_fragments = false;
   std::uint16_t fragment_offset = 0;  ///< bytes
   std::uint32_t network = 0;          ///< the IP header; without IP: what follows the EtherType
-  std::uint32_t transport = 0;     ///< the TCP, UDP or ICMP header, or what follows the IP headers
-  std::uint32_t payload = 0;       ///< after the transport header
-  std::uint32_t payload_size = 0;  ///< bytes, without Ethernet padding
+  std::uint32_t transport = 0;  ///< the TCP, UDP or ICMP header, or what follows the IP headers
+  std::uint32_t payload = 0;    ///< after the transport header (ICMP: after its 8 bytes)
+  /// Up to the end of the IP packet: without Ethernet padding, but with what a UDP length leaves
+  /// out.
+  std::uint32_t payload_size = 0;
   // TCP only:
   std::uint32_t seq = 0;
   std::uint32_t ack = 0;
@@ -105,10 +109,13 @@ constexpr bool at_or_before(std::uint32_t a, std::uint32_t b) noexcept {
   return !before(b, a);
 }
 
-// ---- Changes. Each keeps a complete checksum complete and a partial one (NEEDS_CSUM) partial.
+// ---- Changes. Each keeps a complete checksum complete and a partial one (NEEDS_CSUM) partial, and
+// a wrong one wrong. `packet` is what parse() said of `frame`: its offsets stay right, its numbers
+// are not changed with the frame's. Frames of another kind than TCP are left alone, and `out` must
+// not hold `frame`.
 
-/// What is added to a TCP segment's numbers; 0 changes nothing. `sack` is added to every edge of
-/// its SACK blocks, `echo` to TSecr (not where it is 0 without ACK).
+/// What is added to a TCP segment's numbers; 0 changes nothing. `ack` is added where ACK is set,
+/// `sack` to every edge of its SACK blocks, `echo` to TSecr (not where it is 0 without ACK).
 struct TcpShift {
   std::uint32_t seq = 0;
   std::uint32_t ack = 0;
@@ -122,9 +129,9 @@ void shift(std::span<std::byte> frame, const Packet& packet, const TcpShift& by)
 void set_ack(std::span<std::byte> frame, const Packet& packet, std::uint32_t ack) noexcept;
 
 /// Appends to `out` a frame of its own with bytes [from, to) of the TCP segment's payload: lengths,
-/// sequence number, checksums and segmentation offload are right for it. PSH and FIN stay with the
-/// piece that ends the payload; SYN and URG with the one that begins it. from == to, both at the
-/// end, gives a pure acknowledgement (or the FIN alone).
+/// sequence number, checksums and segmentation offload are right for it. PSH, FIN and RST stay with
+/// the piece that ends the payload; SYN, URG and CWR with the one that begins it. from == to, both
+/// at the end, gives a pure acknowledgement (or the FIN alone). Beyond the payload is its end.
 void append_piece(std::span<const std::byte> frame, const Packet& packet, std::uint32_t from,
                   std::uint32_t to, std::vector<std::byte>& out);
 
