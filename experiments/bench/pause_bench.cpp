@@ -1,15 +1,12 @@
 // tandem-bench: how long a protected VM stands still at each checkpoint, with tandemd between the
 // two QEMUs and with stock QEMU's own COLO, in one run on one machine.
 
-#include <fcntl.h>
 #include <stdlib.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
-#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <map>
@@ -20,13 +17,13 @@
 #include "experiments/bench/pause_bench_stats.hpp"
 #include "experiments/demo/display.hpp"
 #include "experiments/demo/interrupt.hpp"
+#include "experiments/world/installation.hpp"
 #include "experiments/world/sandbox.hpp"
 #include "experiments/world/world.hpp"
 
 namespace tandem::bench {
 namespace {
 
-namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 
 constexpr int kPassed = 0;
@@ -48,38 +45,9 @@ struct Arguments {
   unsigned repeats = 2;
   std::vector<long> sizes = {1, 8, 32, 64};
   std::vector<std::string> links = {kUnshaped, "1gbit"};
-  fs::path guest_dir, tandemd, shim;
-  fs::path qemu = "/usr/bin/qemu-system-x86_64";
+  world::Installation installation;
   bool enforce = false, keep = false, verbose = false;
 };
-
-fs::path first_existing(const std::vector<fs::path>& candidates) {
-  std::error_code ignored;
-  for (const auto& candidate : candidates)
-    if (fs::exists(candidate, ignored)) return fs::weakly_canonical(candidate, ignored);
-  return candidates.front();
-}
-
-// Where things lie relative to this program: in a build folder (build/NAME/bin) or installed.
-void set_defaults(Arguments& arguments) {
-  std::error_code ignored;
-  const fs::path bin = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-  const fs::path prefix = bin.parent_path();
-  if (arguments.tandemd.empty())
-    arguments.tandemd = first_existing({bin / "tandemd", prefix / "sbin/tandemd"});
-  if (arguments.shim.empty())
-    arguments.shim = first_existing({prefix / "lib/libtandem-tcg-shim.so",
-                                     prefix / "lib/tandem/libtandem-tcg-shim.so",
-                                     prefix / "lib/x86_64-linux-gnu/tandem/libtandem-tcg-shim.so"});
-  if (arguments.guest_dir.empty())
-    arguments.guest_dir =
-        first_existing({prefix.parent_path() / "guest", prefix / "share/tandem/guest"});
-}
-
-Result<void> require(const fs::path& file, const std::string& what, const std::string& advice) {
-  if (::access(file.c_str(), R_OK) == 0) return {};
-  return Error{Errc::not_found, "there is no " + what + " at " + file.string() + ": " + advice};
-}
 
 std::string fixed(double value, int decimals) {
   std::ostringstream text;
@@ -265,28 +233,12 @@ class Benchmark {
   bool shaped_ = false;
 };
 
-Result<void> check(const Arguments& arguments, const Bench& bench) {
+Result<void> check(const Arguments& arguments) {
   for (const auto& link : arguments.links)
     if (link != kUnshaped && !link_rate(link))
       return Error{Errc::invalid_input, "\"" + link + "\" is not a link: expected " + kUnshaped +
                                             " or a rate such as 1gbit or 100mbit"};
-  const std::string guest = "scripts/guest-image makes the guest, or give --guest-dir";
-  if (auto found = require(arguments.tandemd, "tandemd", "build it, or give --tandemd"); !found)
-    return found;
-  if (auto found = require(bench.kernel, "guest kernel", guest); !found) return found;
-  if (auto found = require(bench.initrd, "guest image", guest); !found) return found;
-  return require(arguments.qemu, "QEMU", "install qemu-system-x86, or give --qemu");
-}
-
-Result<void> write_json(const std::string& where, const nlohmann::json& json) {
-  if (where == "-") {
-    std::cout << json.dump(2) << std::endl;
-    return {};
-  }
-  std::ofstream file(where);
-  file << json.dump(2) << "\n";
-  if (!file.flush()) return Error{Errc::io, "cannot write " + where};
-  return {};
+  return arguments.installation.check();
 }
 
 int run(const Arguments& arguments) {
@@ -302,18 +254,15 @@ int run(const Arguments& arguments) {
   if (!world) return fail(world.error());
   if (arguments.keep) display.step("Logs: " + world->directory().string());
 
-  Bench bench{*world, interrupt, {}, {}, {}, "console=ttyS0 quiet"};
-  bench.daemon.tandemd = arguments.tandemd;
-  bench.daemon.qemu = arguments.qemu;
+  const auto& installation = arguments.installation;
+  Bench bench{*world,
+              interrupt,
+              installation.daemon_options(),
+              installation.kernel(),
+              installation.initrd(),
+              installation.kernel_arguments()};
   bench.daemon.heartbeat_timeout = kHeartbeatTimeout;
-  std::error_code ignored;
-  if (fs::exists(arguments.shim, ignored)) bench.daemon.tcg_shim = arguments.shim;
-  bench.kernel = first_existing({arguments.guest_dir / "vmlinux", arguments.guest_dir / "vmlinuz"});
-  bench.initrd = arguments.guest_dir / "redis.cpio.gz";
-  // The image brings the arguments that make its kernel boot fast.
-  std::ifstream cmdline(arguments.guest_dir / "cmdline.txt");
-  if (std::string line; std::getline(cmdline, line)) bench.kernel_arguments = line;
-  if (auto ready = check(arguments, bench); !ready) return fail(ready.error());
+  if (auto ready = check(arguments); !ready) return fail(ready.error());
 
   Benchmark benchmark(arguments, display, bench);
   const auto done = benchmark.run();
@@ -334,7 +283,7 @@ int run(const Arguments& arguments) {
   }
   benchmark.print_table(arguments.json == "-" ? std::cerr : std::cout);
   if (!arguments.json.empty()) {
-    if (auto written = write_json(arguments.json, benchmark.json()); !written)
+    if (auto written = world::write_json(arguments.json, benchmark.json()); !written)
       status = fail(written.error());
   }
   return status;
@@ -366,16 +315,18 @@ int main(int argc, char** argv) {
   app.add_option("--links", arguments.links, "unshaped, or rates such as 1gbit, 100mbit")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--guest-dir", arguments.guest_dir, "folder with vmlinux and redis.cpio.gz");
-  app.add_option("--tandemd", arguments.tandemd, "the daemon to run");
-  app.add_option("--shim", arguments.shim, "the library that mends QEMU's TCG before version 11");
-  app.add_option("--qemu", arguments.qemu, "the QEMU to run")->capture_default_str();
+  app.add_option("--guest-dir", arguments.installation.guest_dir,
+                 "folder with vmlinux and redis.cpio.gz");
+  app.add_option("--tandemd", arguments.installation.tandemd, "the daemon to run");
+  app.add_option("--shim", arguments.installation.shim,
+                 "the library that mends QEMU's TCG before version 11");
+  app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
   app.add_flag("--enforce", arguments.enforce,
                "fail, too, if a ratio that SPECIFICATION.md promises is broken");
   app.add_flag("--keep", arguments.keep, "keep the logs");
   app.add_flag("--verbose", arguments.verbose, "tell more");
   CLI11_PARSE(app, argc, argv);
-  bench::set_defaults(arguments);
+  arguments.installation.set_defaults();
 
   if (auto inside = world::enter_sandbox(); !inside) {
     std::cerr << "tandem-bench: " << inside.error().message << "\n";
