@@ -1,12 +1,9 @@
 #include "experiments/world/frame_witness.hpp"
 
-#include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,29 +11,9 @@
 #include <cstdio>
 #include <cstring>
 
+#include "experiments/world/packet_socket.hpp"
+
 namespace tandem::world {
-namespace {
-
-Result<UniqueFd> listen_on(const NetNamespace& net, const std::string& port) {
-  auto socket = net.open_socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
-  if (!socket) return socket.error();
-  ifreq request{};
-  if (port.empty() || port.size() >= sizeof request.ifr_name)
-    return Error{Errc::invalid_input, "\"" + port + "\" cannot be the name of a link"};
-  std::memcpy(request.ifr_name, port.data(), port.size());
-  if (::ioctl(socket->get(), SIOCGIFINDEX, &request) != 0)
-    return system_error("there is no link " + port + " in namespace " + net.name(), errno);
-  sockaddr_ll address{};
-  address.sll_family = AF_PACKET;
-  address.sll_protocol = htons(ETH_P_ALL);
-  address.sll_ifindex = request.ifr_ifindex;
-  if (::bind(socket->get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
-    return system_error("cannot listen on link " + port, errno);
-  return socket;
-}
-
-}  // namespace
-
 std::optional<MacAddress> parse_mac(const std::string& text) {
   MacAddress mac{};
   int used = 0;
@@ -54,7 +31,7 @@ Result<std::unique_ptr<FrameWitness>> FrameWitness::start(const NetNamespace& ne
   witness->source_ = source;
   witness->seen_.resize(ports.size());
   for (const auto& port : ports) {
-    auto socket = listen_on(net, port);
+    auto socket = listen_on_link(net, port);
     if (!socket) return socket.error();
     witness->sockets_.push_back(std::move(*socket));
   }

@@ -1,6 +1,8 @@
 #include "experiments/world/net_namespace.hpp"
 
 #include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -157,6 +159,24 @@ Result<void> NetNamespace::set_up(const std::string& link, bool up) const {
   if (::ioctl(control_.get(), SIOCSIFFLAGS, &request) != 0)
     return system_error(
         "cannot take link " + link + " in namespace " + name_ + (up ? " up" : " down"), errno);
+  return {};
+}
+
+Result<void> NetNamespace::set_offload(const std::string& link, bool on) const {
+  ifreq request{};
+  if (link.empty() || link.size() >= sizeof request.ifr_name)
+    return Error{Errc::invalid_input, "\"" + link + "\" cannot be the name of a link"};
+  std::memcpy(request.ifr_name, link.data(), link.size());
+  for (const std::uint32_t command :
+       {ETHTOOL_SRXCSUM, ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO}) {
+    ethtool_value value{command, on ? 1U : 0U};
+    request.ifr_data = reinterpret_cast<char*>(&value);
+    // Without complete checksums there is no segmentation; where it is fixed, it is off already.
+    const bool optional = command == ETHTOOL_SRXCSUM || command == ETHTOOL_STSO;
+    if (::ioctl(control_.get(), SIOCETHTOOL, &request) != 0 && !optional)
+      return system_error("cannot set the offload of link " + link + " in namespace " + name_,
+                          errno);
+  }
   return {};
 }
 

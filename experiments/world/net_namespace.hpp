@@ -47,6 +47,9 @@ class NetNamespace {
   /// Limits what leaves through `link` to `rate` ("1gbit", as tc writes it) with a token bucket.
   Result<void> shape(const std::string& link, const std::string& rate) const;
   Result<void> set_up(const std::string& link, bool up) const;
+  /// Off: frames leave `link` as a wire would carry them, with complete checksums and no longer
+  /// than its MTU allows; and what comes in is neither trusted nor merged.
+  Result<void> set_offload(const std::string& link, bool on) const;
 
  private:
   NetNamespace(std::string name, UniqueFd fd, UniqueFd control, ino_t inode)
