@@ -23,4 +23,18 @@ Result<FrameScanner::Scan> FrameScanner::scan(std::span<const std::byte> bytes) 
   return result;
 }
 
+Result<FrameSpan> FrameAssembler::add(std::span<const std::byte> bytes) {
+  if (!partial_.empty()) {
+    joined_.swap(partial_);
+    partial_.clear();
+    joined_.insert(joined_.end(), bytes.begin(), bytes.end());
+    bytes = joined_;
+  }
+  const auto scan = FrameScanner::scan(bytes);
+  if (!scan) return scan.error();
+  const auto rest = bytes.subspan(scan->complete);
+  partial_.assign(rest.begin(), rest.end());
+  return FrameSpan{bytes.first(scan->complete), scan->frames};
+}
+
 }  // namespace tandem::proxy

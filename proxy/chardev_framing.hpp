@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/error.hpp"
 
@@ -25,6 +26,27 @@ class FrameScanner {
   };
   /// `bytes` begins at a frame's first byte. Errc::protocol for a length that no filter sends.
   static Result<Scan> scan(std::span<const std::byte> bytes);
+};
+
+/// Whole frames, back to back.
+struct FrameSpan {
+  std::span<const std::byte> bytes;
+  std::size_t count = 0;
+};
+
+/// Puts the pieces that come out of a socket together to whole frames.
+class FrameAssembler {
+ public:
+  /// The frames that `bytes` completes; valid until the next call, and as long as `bytes` is.
+  /// Errc::protocol if these are no frames.
+  Result<FrameSpan> add(std::span<const std::byte> bytes);
+
+  /// A frame has begun and not ended.
+  [[nodiscard]] bool mid_frame() const noexcept { return !partial_.empty(); }
+
+ private:
+  std::vector<std::byte> partial_;  ///< the beginning of a frame whose end has not come yet
+  std::vector<std::byte> joined_;
 };
 
 }  // namespace tandem::proxy

@@ -209,8 +209,9 @@ Task<Result<std::vector<std::string>>> query_chardevs(Client& client) {
 
 Task<Result<void>> add_filter_mirror(Client& client, const std::string& id,
                                      const std::string& netdev, FilterQueue queue,
-                                     const std::string& out_chardev) {
+                                     const std::string& out_chardev, FilterPosition position) {
   json arguments = filter("filter-mirror", id, netdev, queue);
+  if (position == FilterPosition::head) arguments["position"] = "head";
   arguments["outdev"] = out_chardev;
   return run(client, "object-add", std::move(arguments));
 }

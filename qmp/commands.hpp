@@ -62,8 +62,12 @@ Task<Result<std::vector<std::string>>> query_chardevs(Client& client);
 /// Which way the packets of a netdev's queue go: tx from the host to the guest, rx from the guest out.
 enum class FilterQueue { tx, rx };
 
+/// Among the filters of a netdev that are there already. Packets for the guest meet the head first.
+enum class FilterPosition { head, tail };
+
 Task<Result<void>> add_filter_mirror(Client& client, const std::string& id, const std::string& netdev,
-                                     FilterQueue queue, const std::string& out_chardev);
+                                     FilterQueue queue, const std::string& out_chardev,
+                                     FilterPosition position = FilterPosition::tail);
 /// A redirector takes packets out of the queue (`out_chardev`) or puts packets into it (`in_chardev`);
 /// name one of the two.
 Task<Result<void>> add_filter_redirector(Client& client, const std::string& id,

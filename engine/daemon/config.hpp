@@ -30,6 +30,8 @@ struct Config {
   std::chrono::milliseconds heartbeat{100};
   std::chrono::milliseconds heartbeat_timeout{400};
   std::chrono::milliseconds checkpoint_period{250};
+  std::chrono::milliseconds colo_compare_timeout{250};
+  std::chrono::milliseconds colo_checkpoint_max{10'000};
 
   std::string arbiter_kind = "local";
   std::filesystem::path arbiter_directory;

@@ -304,11 +304,19 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
     }
     if (!request.body.contains("peer"))
       co_return Error{Errc::invalid_input, "protect: \"peer\" is missing"};
-    if (request.body.value("policy", "periodic") != "periodic") {
-      co_return Error{Errc::invalid_input, "protect: the only policy is \"periodic\""};
-    }
+    const auto mode = session::mode_from_string(request.body.value("policy", "periodic"));
+    if (!mode) co_return with_context("protect: policy", mode.error());
     const std::string peer = request.body["peer"];
-    done = co_await on(unit, unit->protect(peer));
+    done = co_await on(unit, unit->protect(peer, *mode));
+  } else if (action == "mode") {
+    if (request.body.size() != 1 || !request.body.contains("mode") ||
+        !request.body["mode"].is_string()) {
+      co_return Error{Errc::invalid_input, "mode: expected {\"mode\": \"periodic\" or \"colo\"}"};
+    }
+    const std::string wanted = request.body["mode"];
+    const auto mode = session::mode_from_string(wanted);
+    if (!mode) co_return mode.error();
+    done = co_await on(unit, unit->set_mode(*mode));
   } else if (action == "unprotect") {
     done = co_await on(unit, unit->unprotect());
   } else if (action == "failover") {

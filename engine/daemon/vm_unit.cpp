@@ -22,6 +22,7 @@ constexpr auto probe_limit = 20'000ms;
 constexpr auto crash_recovery_limit = 5s;
 constexpr auto colo_end_limit = 2s;
 constexpr auto claim_retry = 200ms;
+constexpr auto translation_sweep = 1s;
 
 std::string random_session() {
   std::random_device source;
@@ -40,6 +41,68 @@ nlohmann::json to_json(const session::FailoverTimes& times) {
           {"running_ms", times.running.count()},
           {"total_ms", total.count()},
           {"checkpoint", times.checkpoint}};
+}
+
+nlohmann::json to_json(const session::InputCounters& input) {
+  return {{"mirrored_frames", input.mirrored_frames},
+          {"fed_frames", input.fed_frames},
+          {"stale_frames", input.stale_frames},
+          {"dropped_frames", input.dropped_frames}};
+}
+
+nlohmann::json to_json(const session::MismatchLog& log) {
+  auto flows = nlohmann::json::array();
+  for (const auto& entry : log.entries()) {
+    const std::chrono::duration<double> time = entry.time.time_since_epoch();
+    const bool has_flow = !(entry.flow == proxy::FlowKey{});
+    flows.push_back({{"flow", has_flow ? to_string(entry.flow) : ""},
+                     {"count", entry.count},
+                     {"reason", to_string(entry.reason)},
+                     {"detail", entry.detail},
+                     {"time", time.count()}});
+  }
+  return flows;
+}
+
+/// What the comparers of all NICs have counted.
+nlohmann::json comparison(const std::vector<session::NetChannel::Pointer>& channels,
+                          const session::MismatchLog& log) {
+  proxy::CompareCounters sum;
+  std::size_t waiting_frames = 0;
+  std::size_t waiting_bytes = 0;
+  std::size_t flows = 0;
+  for (const auto& channel : channels) {
+    const auto& comparer = channel->comparer();
+    const auto& counters = comparer.counters();
+    sum.released_frames += counters.released_frames;
+    sum.split_frames += counters.split_frames;
+    sum.committed_frames += counters.committed_frames;
+    sum.dropped_frames += counters.dropped_frames;
+    sum.secondary_frames += counters.secondary_frames;
+    sum.compared_bytes += counters.compared_bytes;
+    for (std::size_t i = 0; i < proxy::reason_count; ++i) {
+      sum.mismatches[i] += counters.mismatches[i];
+    }
+    waiting_frames += comparer.waiting_frames();
+    waiting_bytes += comparer.waiting_bytes();
+    flows += comparer.flows();
+  }
+  auto mismatches = nlohmann::json::object();
+  for (std::size_t i = 0; i < proxy::reason_count; ++i) {
+    mismatches[std::string(to_string(static_cast<proxy::Reason>(i)))] = sum.mismatches[i];
+  }
+  return {{"released_frames", sum.released_frames},
+          {"split_frames", sum.split_frames},
+          {"committed_frames", sum.committed_frames},
+          {"dropped_frames", sum.dropped_frames},
+          {"secondary_frames", sum.secondary_frames},
+          {"compared_bytes", sum.compared_bytes},
+          {"waiting_frames", waiting_frames},
+          {"waiting_bytes", waiting_bytes},
+          {"flows", flows},
+          {"mismatches", std::move(mismatches)},
+          {"mismatch_checkpoints", log.total()},
+          {"mismatch_flows", to_json(log)}};
 }
 
 /// Marks a unit as changing for the length of a scope.
@@ -117,6 +180,8 @@ void VmUnit::set_role(Role role, std::uint64_t generation, std::string peer) {
 void VmUnit::forget_process() {
   if (qmp_) qmp_->close();
   qmp_.reset();
+  for (const auto& channel : translating_) channel->close();
+  translating_.clear();
   process_.reset();
   role_ = Role::none;
   peer_.clear();
@@ -247,6 +312,7 @@ session::VmControl VmUnit::vm_control() {
   session::VmControl control;
   control.qmp = qmp_;
   for (const auto& nic : definition_.nics) control.netdevs.push_back(nic.id);
+  control.channels = translating_;
   control.connect_network = [this] { return connect_network(); };
   control.kill = [this] { return kill_process(); };
   return control;
@@ -266,7 +332,7 @@ session::Observer VmUnit::observer() {
 
 // ---- the primary's side
 
-Task<Result<void>> VmUnit::protect(std::string peer_name) {
+Task<Result<void>> VmUnit::protect(std::string peer_name, session::Mode mode) {
   const auto& peers = host_.config.peers;
   const auto peer = std::ranges::find(peers, peer_name, &Peer::name);
   if (peer == peers.end()) {
@@ -275,7 +341,7 @@ Task<Result<void>> VmUnit::protect(std::string peer_name) {
   if (changing_ || !process_ || primary_ || secondary_) co_return state_error("protected");
   {
     const Change change(changing_);
-    const auto begun = co_await begin_protection(*peer);
+    const auto begun = co_await begin_protection(*peer, mode);
     if (!begun) {
       last_error_ = begun.error().message;
       co_return begun.error();
@@ -316,7 +382,7 @@ Task<Result<session::Lanes>> VmUnit::connect_lanes(Peer peer) {
   co_return lanes;
 }
 
-Task<Result<void>> VmUnit::begin_protection(Peer peer) {
+Task<Result<void>> VmUnit::begin_protection(Peer peer, session::Mode mode) {
   const auto supported = hypervisor::check_version(qmp_->version());
   if (!supported) co_return supported.error();
   auto lanes = co_await connect_lanes(peer);
@@ -336,6 +402,9 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer) {
   settings.heartbeat = host_.config.heartbeat;
   settings.heartbeat_timeout = host_.config.heartbeat_timeout;
   settings.checkpoint_period = host_.config.checkpoint_period;
+  settings.mode = mode;
+  settings.colo_checkpoint_max = host_.config.colo_checkpoint_max;
+  settings.channel.compare.timeout = host_.config.colo_compare_timeout;
   settings.checkpoint_bytes_max = session::checkpoint_bytes_max(definition_.memory_mib);
   settings.colo_capabilities = hypervisor::colo_capabilities(qmp_->version());
   setup.qemu_version = to_string(qmp_->version());
@@ -344,6 +413,7 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer) {
 
   failover_ = nullptr;
   last_error_.clear();
+  for (const auto& channel : translating_) channel->stop_serving();
   set_role(Role::primary, *generation, peer.name);
   event("protecting", "synchronising with " + peer.name,
         {{"peer", peer.name}, {"generation", *generation}});
@@ -359,6 +429,7 @@ Task<void> VmUnit::run_primary(std::string setup) {
   if (primary_->failover()) failover_ = to_json(*primary_->failover());
   const auto generation = primary_->machine().generation();
   const auto peer = peer_;
+  keep_translating(primary_->take_channels());
   // Whoever waits for the pair to be protected still has to read its end.
   co_await asio::post(thread_.executor(), asio::use_awaitable);
   primary_.reset();
@@ -390,6 +461,48 @@ Task<void> VmUnit::run_primary(std::string setup) {
       event("unprotected", "the pair has ended: the guest powered itself off");
       break;
   }
+}
+
+void VmUnit::keep_translating(std::vector<session::NetChannel::Pointer> channels) {
+  // A session that ended early has not taken all that it was given.
+  for (const auto& channel : translating_) {
+    const bool known = std::ranges::find(channels, channel) != channels.end();
+    if (!known && channel->is_attached()) channels.push_back(channel);
+  }
+  translating_ = std::move(channels);
+  for (const auto& channel : translating_) {
+    session::NetChannel::Handlers handlers;
+    // Its end is told by the monitor.
+    handlers.failed = [this](const Error& error) {
+      if (error.code != Errc::closed) event("refused", error.message);
+    };
+    channel->serve(nursery_, std::move(handlers));
+  }
+  if (!translating_.empty() && !watching_translations_) nursery_.spawn(watch_translations());
+}
+
+Task<void> VmUnit::watch_translations() {
+  watching_translations_ = true;
+  while (!translating_.empty()) {
+    co_await session::wait_for(translation_sweep);
+    const auto now = std::chrono::steady_clock::now();
+    for (const auto& channel : translating_) channel->translator().sweep(now);
+    const auto idle = std::ranges::find_if(
+        translating_, [](const auto& channel) { return channel->translator().idle(); });
+    // A session that has taken the channels over keeps them until it ends.
+    if (idle == translating_.end() || primary_ || changing_ || !qmp_) continue;
+    const auto channel = *idle;
+    translating_.erase(idle);
+    const auto detached = co_await channel->detach_in_order(*qmp_);
+    if (!detached) event("refused", detached.error().message);
+  }
+  watching_translations_ = false;
+}
+
+Task<Result<void>> VmUnit::set_mode(session::Mode mode) {
+  if (!primary_ || changing_) co_return state_error("switched to another mode");
+  const Change change(changing_);
+  co_return co_await primary_->set_mode(mode);
 }
 
 Task<Result<void>> VmUnit::unprotect() {
@@ -448,6 +561,7 @@ Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
   const auto finish = co_await secondary_->run();
   if (secondary_->failover()) failover_ = to_json(*secondary_->failover());
   const auto generation = secondary_->machine().generation();
+  if (finish.outcome == Outcome::promoted) keep_translating(secondary_->take_channels());
   secondary_.reset();
   last_error_ = finish.reason.message;
   if (finish.outcome == Outcome::promoted) {
@@ -620,8 +734,11 @@ Task<nlohmann::json> VmUnit::status() {
   bool is_protected = false;
   nlohmann::json checkpoints{{"last", 0}, {"committed", 0}, {"loaded", 0}, {"in_flight", 0}};
   session::SessionCounters counters;
-  const std::vector<std::shared_ptr<session::NetChannel>> none;
-  const auto* channels = &none;
+  const auto* channels = &translating_;
+  nlohmann::json mode;
+  session::InputCounters input;
+  const session::MismatchLog no_mismatches;
+  const auto* mismatches = &no_mismatches;
   if (primary_) {
     const auto& machine = primary_->machine();
     state = to_string(machine.phase());
@@ -632,6 +749,10 @@ Task<nlohmann::json> VmUnit::status() {
                    {"in_flight", machine.in_flight()}};
     counters = primary_->counters();
     channels = &primary_->channels();
+    if (is_protected) mode = to_string(machine.mode());
+    policy_ = machine.wanted_mode();
+    input = primary_->input();
+    mismatches = &primary_->mismatches();
   } else if (secondary_) {
     const auto& machine = secondary_->machine();
     state = to_string(machine.phase());
@@ -642,12 +763,18 @@ Task<nlohmann::json> VmUnit::status() {
                    {"in_flight", machine.committed() - machine.loaded()}};
     counters = secondary_->counters();
     channels = &secondary_->channels();
+    if (is_protected) mode = to_string(machine.mode());
+    policy_ = machine.mode();
+    input = secondary_->input();
   }
+  std::size_t translations = 0;
   proxy::GateCounters frames;
   std::size_t held_frames = 0;
   std::size_t held_bytes = 0;
   for (const auto& channel : *channels) {
     const auto& gate = channel->gate();
+    translations += channel->translator().size();
+    frames.dropped_frames += channel->dropped_frames();
     held_frames += gate.held_frames();
     held_bytes += gate.held_bytes();
     frames.captured_frames += gate.counters().captured_frames;
@@ -662,7 +789,8 @@ Task<nlohmann::json> VmUnit::status() {
       {"protected", is_protected},
       {"generation", generation_},
       {"peer", peer_.empty() ? nlohmann::json() : nlohmann::json(peer_)},
-      {"policy", "periodic"},
+      {"policy", to_string(policy_)},
+      {"mode", mode},
       {"qemu_pid", process_ ? nlohmann::json(process_->process.pid) : nlohmann::json()},
       {"checkpoints", checkpoints},
       {"pause_ms", stop_clock_.to_json()},
@@ -677,6 +805,9 @@ Task<nlohmann::json> VmUnit::status() {
         {"released_frames", frames.released_frames},
         {"dropped_frames", frames.dropped_frames},
         {"drained_frames", frames.drained_frames}}},
+      {"compare", comparison(*channels, *mismatches)},
+      {"input", to_json(input)},
+      {"translations", translations},
       {"failover", failover_},
       {"last_error", last_error_.empty() ? nlohmann::json() : nlohmann::json(last_error_)},
   };

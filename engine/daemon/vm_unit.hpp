@@ -67,7 +67,8 @@ class VmUnit {
 
   Task<Result<void>> start();
   Task<Result<void>> stop();
-  Task<Result<void>> protect(std::string peer);
+  Task<Result<void>> protect(std::string peer, session::Mode mode);
+  Task<Result<void>> set_mode(session::Mode mode);
   Task<Result<void>> unprotect();
   Task<Result<void>> failover();
   /// The peer `primary` wants this host to be the secondary of its VM. Ends when the pair does.
@@ -81,10 +82,14 @@ class VmUnit {
  private:
   Task<Result<void>> connect_monitor(const std::filesystem::path& socket);
   Task<Result<session::Lanes>> connect_lanes(Peer peer);
-  Task<Result<void>> begin_protection(Peer peer);
+  Task<Result<void>> begin_protection(Peer peer, session::Mode mode);
   Task<void> run_primary(std::string setup);
   Task<Result<void>> prepare_secondary(session::Setup setup, session::Lanes& lanes);
   Task<void> go_alone_after_crash();
+  /// Connections that a failover has left to be translated: serves their channels until the last of
+  /// them has ended.
+  void keep_translating(std::vector<session::NetChannel::Pointer> channels);
+  Task<void> watch_translations();
   /// Makes later migrations of a VM that has left COLO ordinary ones again.
   Task<void> reset_capabilities();
   Task<void> kill_process();
@@ -123,6 +128,9 @@ class VmUnit {
   nlohmann::json failover_;  ///< of the last one; null before
   std::string last_error_;
 
+  session::Mode policy_ = session::Mode::periodic;  ///< what was asked for last
+  std::vector<session::NetChannel::Pointer> translating_;
+  bool watching_translations_ = false;
   std::unique_ptr<session::PrimarySession> primary_;
   std::unique_ptr<session::SecondarySession> secondary_;
 

@@ -12,13 +12,43 @@
 #include <cerrno>
 #include <chrono>
 
+#include "base/unique_fd.hpp"
 #include "qmp/commands.hpp"
 
 namespace tandem::session {
 namespace {
 
-constexpr auto inject_poll = std::chrono::microseconds(500);
-constexpr auto inject_wait_max = std::chrono::milliseconds(500);
+using std::chrono::steady_clock;
+
+constexpr std::size_t receive_piece = 64u << 10;
+constexpr std::size_t feed_bytes_max = 4u << 20;
+constexpr auto sink_poll = std::chrono::microseconds(500);
+constexpr auto sink_wait_max = std::chrono::milliseconds(500);
+/// QEMU writes a frame in one go; if one is cut where its epoch ends, its rest is a moment away.
+constexpr int cut_frame_tries = 1000;
+
+}  // namespace
+
+NetChannel::NetChannel(asio::any_io_executor executor, std::string netdev, Role role,
+                       ChannelSettings settings)
+    : netdev_(std::move(netdev)),
+      role_(role),
+      comparer_(settings.compare),
+      gate_(settings.gate),
+      capture_{"capture", asio::posix::stream_descriptor(executor), {}},
+      intake_{"intake", asio::posix::stream_descriptor(executor), {}},
+      mirror_{"mirror", asio::posix::stream_descriptor(executor), {}},
+      inject_{"inject", asio::posix::stream_descriptor(executor)},
+      feed_{{"feed", asio::posix::stream_descriptor(executor)}, {}},
+      received_(receive_piece) {}
+
+std::string NetChannel::id(std::string_view part) const {
+  return std::string(object_prefix) + netdev_ + "-" + std::string(part);
+}
+
+// ---- to QEMU and away from it
+
+namespace {
 
 /// Adds a socket chardev `id` whose other end is returned.
 Task<Result<UniqueFd>> add_chardev(qmp::Client& qmp, std::string id) {
@@ -37,127 +67,122 @@ Task<Result<UniqueFd>> add_chardev(qmp::Client& qmp, std::string id) {
 
 }  // namespace
 
-NetChannel::NetChannel(asio::any_io_executor executor, std::string netdev, Side side,
-                       proxy::GateLimits limits)
-    : netdev_(std::move(netdev)),
-      side_(side),
-      gate_(limits),
-      capture_(executor),
-      inject_(executor) {}
-
-std::string NetChannel::id(std::string_view part) const {
-  return std::string(object_prefix) + netdev_ + "-" + std::string(part);
+Task<Result<void>> NetChannel::add_source(qmp::Client& qmp, Source& source) {
+  auto socket = co_await add_chardev(qmp, id(source.part));
+  if (!socket) co_return socket.error();
+  source.socket.assign(socket->release());
+  source.frames = {};
+  const bool mirrors = &source == &mirror_;
+  const auto queue = &source == &capture_ ? qmp::FilterQueue::rx : qmp::FilterQueue::tx;
+  if (mirrors) {
+    // Ahead of intake: the secondary is to see what clients send, not what a translator makes of
+    // it.
+    co_return co_await qmp::add_filter_mirror(qmp, id(source.part), netdev_, queue, id(source.part),
+                                              qmp::FilterPosition::head);
+  }
+  co_return co_await qmp::add_filter_redirector(qmp, id(source.part), netdev_, queue, "",
+                                                id(source.part));
 }
 
-Task<Result<std::shared_ptr<NetChannel>>> NetChannel::attach(qmp::Client& qmp, std::string netdev,
-                                                             Side side, proxy::GateLimits limits) {
-  const auto executor = co_await asio::this_coro::executor;
-  std::shared_ptr<NetChannel> channel(new NetChannel(executor, std::move(netdev), side, limits));
-  const auto what = "network filters of " + channel->netdev_;
+Task<Result<void>> NetChannel::add_sink(qmp::Client& qmp, Sink& sink) {
+  auto socket = co_await add_chardev(qmp, id(sink.part));
+  if (!socket) co_return socket.error();
+  sink.socket.assign(socket->release());
+  const auto queue = &sink == &inject_ ? qmp::FilterQueue::rx : qmp::FilterQueue::tx;
+  co_return co_await qmp::add_filter_redirector(qmp, id(sink.part), netdev_, queue, id(sink.part),
+                                                "");
+}
 
-  auto result = Result<void>();
-  const bool with_inject = side == Side::primary;
-  auto capture = co_await add_chardev(qmp, channel->id("capture"));
-  if (!capture) co_return with_context(what, capture.error());
-  channel->capture_.assign(capture->release());
-  if (with_inject) {
-    auto inject = co_await add_chardev(qmp, channel->id("inject"));
-    if (inject) {
-      channel->inject_.assign(inject->release());
-      // Inject stands before capture in the queue, or a released frame would be captured again.
-      result = co_await qmp::add_filter_redirector(qmp, channel->id("inject"), channel->netdev_,
-                                                   qmp::FilterQueue::rx, channel->id("inject"), "");
-    } else {
-      result = inject.error();
-    }
-  }
-  if (result) {
-    result = co_await qmp::add_filter_redirector(qmp, channel->id("capture"), channel->netdev_,
-                                                 qmp::FilterQueue::rx, "", channel->id("capture"));
-  }
-  if (!result) {
-    (void)co_await channel->detach(qmp);
-    co_return with_context(what, result.error());
-  }
+Task<Result<void>> NetChannel::attach(qmp::Client& qmp) {
+  // The order in which packets meet the filters: from the head for the guest, from the tail for
+  // those it sends. What is put in must not be taken out again: inject before capture, feed after
+  // intake.
+  auto attached = co_await add_sink(qmp, inject_);
+  if (attached) attached = co_await add_source(qmp, capture_);
+  if (attached && role_ == Role::secondary) attached = co_await add_source(qmp, intake_);
+  if (attached && role_ == Role::secondary) attached = co_await add_sink(qmp, feed_);
+  if (attached) co_return attached;
+  (void)co_await detach(qmp);
+  co_return with_context("network filters of " + netdev_, attached.error());
+}
+
+Task<Result<NetChannel::Pointer>> NetChannel::attach_primary(qmp::Client& qmp, std::string netdev,
+                                                             ChannelSettings settings) {
+  const auto executor = co_await asio::this_coro::executor;
+  Pointer channel(new NetChannel(executor, std::move(netdev), Role::primary, settings));
+  const auto attached = co_await channel->attach(qmp);
+  if (!attached) co_return attached.error();
   co_return channel;
 }
 
-Result<std::uint64_t> NetChannel::drain() {
-  std::array<std::byte, 65536> piece;
-  const auto before = gate_.counters().captured_frames;
-  for (;;) {
-    const auto n = ::recv(capture_.native_handle(), piece.data(), piece.size(), MSG_DONTWAIT);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
-    if (n < 0) return system_error("capture socket of " + netdev_, errno);
-    if (n == 0) return Error{Errc::closed, "capture socket of " + netdev_ + " was closed by QEMU"};
-    const auto taken = gate_.capture(std::span(piece).first(static_cast<std::size_t>(n)));
-    if (!taken) return taken.error();
-    if (side_ == Side::secondary) gate_.discard();
-  }
-  flush();
-  return gate_.counters().captured_frames - before;
+Task<Result<NetChannel::Pointer>> NetChannel::attach_secondary(qmp::Client& qmp, std::string netdev,
+                                                               ChannelSettings settings) {
+  const auto executor = co_await asio::this_coro::executor;
+  Pointer channel(new NetChannel(executor, std::move(netdev), Role::secondary, settings));
+  const auto attached = co_await channel->attach(qmp);
+  if (!attached) co_return attached.error();
+  co_return channel;
 }
 
-Task<void> NetChannel::pump(ErrorHandler on_error, std::function<void()> on_soft_limit) {
-  const auto keep_alive = shared_from_this();
-  if (side_ == Side::secondary) gate_.hold();
-  for (;;) {
-    const auto [ec] =
-        co_await capture_.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
-    if (ec || !capture_.is_open()) co_return;
-    const auto drained = drain();
-    if (!drained) {
-      on_error(drained.error());
-      co_return;
-    }
-    if (gate_.wants_checkpoint()) on_soft_limit();
-  }
+void NetChannel::become_primary(ChannelSettings settings) {
+  role_ = Role::primary;
+  comparer_ = proxy::Comparer(settings.compare);
 }
 
-void NetChannel::flush() {
-  if (flushing_ || !inject_.is_open()) return;
-  while (!gate_.outbox().empty()) {
-    const auto out = gate_.outbox();
-    const auto n =
-        ::send(inject_.native_handle(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n >= 0) {
-      gate_.consume(static_cast<std::size_t>(n));
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      flushing_ = true;
-      asio::co_spawn(inject_.get_executor(), flush_rest(), asio::detached);
-      return;
-    } else if (errno != EINTR) {
-      return;  // QEMU has gone; its monitor says so
-    }
-  }
-}
-
-Task<void> NetChannel::flush_rest() {
-  const auto keep_alive = shared_from_this();
-  const auto [ec] =
-      co_await inject_.async_wait(asio::posix::stream_descriptor::wait_write, use_tuple);
-  flushing_ = false;
-  if (!ec) flush();
-}
-
-Task<Result<void>> NetChannel::open_and_detach(qmp::Client& qmp) {
+void NetChannel::become_solo() {
+  if (comparing_) begin_epoch(Mode::periodic);
+  role_ = Role::solo;
+  forwarding_ = false;
+  translator_.learn(false);
   gate_.open();
   flush();
-  // From here on new output goes straight to the network, behind what is already in inject's socket
-  // only if that is empty first; so what capture still holds is injected before inject goes.
-  auto result = co_await qmp::delete_object(qmp, id("capture"));
-  const auto drained = drain();
-  if (!drained && result) result = drained.error();
+}
 
+Task<Result<void>> NetChannel::start_mirror(qmp::Client& qmp) {
+  if (mirrors()) co_return Result<void>();
+  auto added = co_await add_source(qmp, mirror_);
+  if (!added) {
+    (void)co_await stop_mirror(qmp);
+    co_return with_context("mirror of " + netdev_, added.error());
+  }
+  const auto keep_alive = shared_from_this();
+  asio::co_spawn(mirror_.socket.get_executor(), pump(mirror_), asio::detached);
+  co_return added;
+}
+
+Task<Result<void>> NetChannel::stop_mirror(qmp::Client& qmp) {
+  (void)co_await qmp::delete_object(qmp, id(mirror_.part));
+  boost::system::error_code ignored;
+  mirror_.socket.close(ignored);
+  co_return co_await qmp::remove_chardev(qmp, id(mirror_.part));
+}
+
+bool NetChannel::is_taken(const Sink& sink, bool queue_is_empty) const {
+  if (!sink.socket.is_open()) return true;
+  int unread = 0;
+  // A socket that cannot be asked any more is not read any more.
+  auto& socket = const_cast<asio::posix::stream_descriptor&>(sink.socket);
+  const bool known = ::ioctl(socket.native_handle(), SIOCOUTQ, &unread) == 0;
+  return queue_is_empty && (!known || unread == 0);
+}
+
+Task<Result<void>> NetChannel::detach_in_order(qmp::Client& qmp) {
+  become_solo();
+  // From here on new packets go straight on. Those still in our hands are put in ahead of them as
+  // far as they can be: what a filter has taken is drained before its counterpart goes.
+  auto result = Result<void>();
+  for (auto* source : {&capture_, &intake_}) {
+    if (!source->socket.is_open()) continue;
+    const auto deleted = co_await qmp::delete_object(qmp, id(source->part));
+    if (!deleted && result) result = deleted;
+    const auto drained = drain(*source);
+    if (!drained && result) result = drained.error();
+  }
   asio::steady_timer timer(co_await asio::this_coro::executor);
-  const auto deadline = std::chrono::steady_clock::now() + inject_wait_max;
-  for (;;) {
-    int unread = 0;
-    const bool known = ::ioctl(inject_.native_handle(), SIOCOUTQ, &unread) == 0;
-    if (gate_.outbox().empty() && (!known || unread == 0)) break;
-    if (std::chrono::steady_clock::now() > deadline) break;  // QEMU does not read; the rest is lost
-    timer.expires_after(inject_poll);
+  const auto deadline = steady_clock::now() + sink_wait_max;
+  while (!is_taken(inject_, gate_.outbox().empty()) || !is_taken(feed_, feed_.queue.empty())) {
+    if (steady_clock::now() > deadline) break;  // QEMU does not read; the rest is lost
+    timer.expires_after(sink_poll);
     co_await timer.async_wait(use_tuple);
   }
   const auto rest = co_await detach(qmp);
@@ -165,12 +190,19 @@ Task<Result<void>> NetChannel::open_and_detach(qmp::Client& qmp) {
 }
 
 Task<Result<void>> NetChannel::detach(qmp::Client& qmp) {
+  const std::array<std::pair<std::string, bool>, 5> parts{
+      {{capture_.part, capture_.socket.is_open()},
+       {intake_.part, intake_.socket.is_open()},
+       {mirror_.part, mirror_.socket.is_open()},
+       {inject_.part, inject_.socket.is_open()},
+       {feed_.part, feed_.socket.is_open()}}};
   // Every step is tried: each is harmless where its object is gone already.
-  (void)co_await qmp::delete_object(qmp, id("capture"));
-  (void)co_await qmp::delete_object(qmp, id("inject"));
+  for (const auto& [part, open] : parts) {
+    if (open) (void)co_await qmp::delete_object(qmp, id(part));
+  }
   auto result = Result<void>();
-  for (const auto* part : {"capture", "inject"}) {
-    if (side_ == Side::secondary && std::string_view(part) == "inject") continue;
+  for (const auto& [part, open] : parts) {
+    if (!open) continue;
     const auto removed = co_await qmp::remove_chardev(qmp, id(part));
     if (!removed && result) result = removed;
   }
@@ -180,15 +212,261 @@ Task<Result<void>> NetChannel::detach(qmp::Client& qmp) {
 
 void NetChannel::close() {
   boost::system::error_code ignored;
-  capture_.close(ignored);
-  inject_.close(ignored);
+  for (auto* source : {&capture_, &intake_, &mirror_}) source->socket.close(ignored);
+  inject_.socket.close(ignored);
+  feed_.socket.close(ignored);
+  handlers_ = {};
+}
+
+// ---- reading
+
+void NetChannel::serve(Nursery& nursery, Handlers handlers) {
+  handlers_ = std::move(handlers);
+  for (auto* source : {&capture_, &intake_, &mirror_}) {
+    if (source->socket.is_open()) nursery.spawn(pump(*source));
+  }
+}
+
+void NetChannel::stop_serving() {
+  boost::system::error_code ignored;
+  for (auto* source : {&capture_, &intake_, &mirror_}) source->socket.cancel(ignored);
+  handlers_ = {};
+}
+
+Task<void> NetChannel::pump(Source& source) {
+  const auto keep_alive = shared_from_this();
+  for (;;) {
+    const auto [ec] =
+        co_await source.socket.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
+    if (ec || !source.socket.is_open()) co_return;
+    const auto drained = drain(source);
+    if (!drained) {
+      if (handlers_.failed) handlers_.failed(drained.error());
+      co_return;
+    }
+    if (gate_.wants_checkpoint() && handlers_.held_much) handlers_.held_much();
+  }
+}
+
+Result<std::uint64_t> NetChannel::drain(Source& source) {
+  std::uint64_t count = 0;
+  while (source.socket.is_open()) {
+    const auto n =
+        ::recv(source.socket.native_handle(), received_.data(), received_.size(), MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+    const auto what = source.part + " socket of " + netdev_;
+    if (n < 0) return system_error(what, errno);
+    if (n == 0) return Error{Errc::closed, what + " was closed by QEMU"};
+    const auto frames = source.frames.add(std::span(received_).first(static_cast<std::size_t>(n)));
+    if (!frames) return with_context(what, frames.error());
+    count += frames->count;
+    take(source, *frames);
+  }
+  flush();
+  return count;
+}
+
+void NetChannel::take(const Source& source, proxy::FrameSpan frames) {
+  if (frames.count == 0) return;
+  if (&source == &capture_) {
+    take_output(frames);
+  } else if (&source == &intake_) {
+    take_client_packets(frames);
+  } else if (handlers_.input) {
+    handlers_.input(frames);
+  }
+}
+
+void NetChannel::take_output(proxy::FrameSpan frames) {
+  if (role_ == Role::secondary && !forwarding_) {
+    dropped_frames_ += frames.count;
+    return;
+  }
+  const auto now = steady_clock::now();
+  if (role_ == Role::secondary) {
+    translated_.clear();
+    translator_.from_guest(frames.bytes, translated_, now);
+    if (!translated_.empty() && handlers_.output) handlers_.output({translated_, frames.count});
+    return;
+  }
+  if (!translator_.idle()) {
+    translated_.clear();
+    translator_.from_guest(frames.bytes, translated_, now);
+    frames.bytes = translated_;
+  }
+  if (!comparing_) {
+    gate_.capture(frames);
+    return;
+  }
+  comparer_.primary(frames.bytes, now);
+  settle();
+}
+
+void NetChannel::take_client_packets(proxy::FrameSpan frames) {
+  if (role_ == Role::secondary) {
+    // The VM is not on the network; what its own host says to it is none of its clients' business.
+    dropped_frames_ += frames.count;
+    return;
+  }
+  feed(frames);
+}
+
+// ---- writing
+
+void NetChannel::feed(proxy::FrameSpan frames) {
+  if (feed_.queue.size() + frames.bytes.size() > feed_bytes_max) {
+    dropped_frames_ += frames.count;
+    return;
+  }
+  // A secondary's translator watches what clients send, also where it has nothing to translate yet.
+  if (role_ != Role::secondary && translator_.idle()) {
+    feed_.queue.append(frames.bytes);
+  } else {
+    translated_.clear();
+    translator_.to_guest(frames.bytes, translated_, steady_clock::now());
+    feed_.queue.append(translated_);
+  }
+  flush(feed_, feed_.queue);
+}
+
+void NetChannel::reference(proxy::FrameSpan frames) {
+  translated_.clear();
+  translator_.reference(frames.bytes, translated_, steady_clock::now());
+  if (translated_.empty() || !forwarding_ || !handlers_.output) return;
+  const auto scan = proxy::FrameScanner::scan(translated_);
+  if (scan) handlers_.output({translated_, scan->frames});
+}
+
+bool NetChannel::is_quiet() const {
+  return is_taken(feed_, feed_.queue.empty());
+}
+
+void NetChannel::flush() {
+  flush(inject_, gate_.outbox());
+  flush(feed_, feed_.queue);
+}
+
+void NetChannel::flush(Sink& sink, proxy::ByteQueue& queue) {
+  if (sink.writing || !sink.socket.is_open()) return;
+  while (!queue.empty()) {
+    const auto out = queue.front();
+    const auto n =
+        ::send(sink.socket.native_handle(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n >= 0) {
+      queue.consume(static_cast<std::size_t>(n));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      sink.writing = true;
+      asio::co_spawn(sink.socket.get_executor(), flush_rest(sink), asio::detached);
+      return;
+    } else if (errno != EINTR) {
+      return;  // QEMU has gone; its monitor says so
+    }
+  }
+}
+
+Task<void> NetChannel::flush_rest(Sink& sink) {
+  const auto keep_alive = shared_from_this();
+  const auto [ec] =
+      co_await sink.socket.async_wait(asio::posix::stream_descriptor::wait_write, use_tuple);
+  sink.writing = false;
+  if (ec) co_return;
+  flush();
+  if (&sink == &feed_ && handlers_.fed) handlers_.fed();
+}
+
+// ---- a primary's epochs
+
+Result<void> NetChannel::hold_output() {
+  const auto drained = drain(capture_);
+  gate_.hold();
+  return drained ? Result<void>() : drained.error();
+}
+
+Result<void> NetChannel::close_epoch(Checkpoint epoch) {
+  auto result = Result<void>();
+  for (auto* source : {&capture_, &mirror_}) {
+    auto drained = drain(*source);
+    if (source == &capture_ && drained) gate_.count_drained(*drained);
+    for (int tries = 0; drained && source->frames.mid_frame() && tries < cut_frame_tries; ++tries) {
+      drained = drain(*source);
+    }
+    if (!drained && result) result = drained.error();
+  }
+  if (comparing_) {
+    const auto held = comparer_.close_epoch();
+    gate_.capture({held.bytes, held.count});
+  }
+  gate_.close_epoch(epoch);
+  return result;
+}
+
+void NetChannel::begin_epoch(Mode mode) {
+  if (comparing_) {
+    // Normally nothing: the epoch was closed.
+    const auto held = comparer_.close_epoch();
+    gate_.capture({held.bytes, held.count});
+  }
+  comparing_ = mode == Mode::colo;
+}
+
+void NetChannel::release_through(Checkpoint epoch) {
+  gate_.release_through(epoch);
+  flush();
+}
+
+void NetChannel::secondary_entered() {
+  if (!comparing_) return;
+  comparer_.secondary_entered(steady_clock::now());
+  settle();
+}
+
+void NetChannel::secondary_sent(proxy::FrameSpan frames) {
+  if (!comparing_) return;
+  comparer_.secondary(frames.bytes, steady_clock::now());
+  settle();
+  flush();
+}
+
+void NetChannel::tick() {
+  if (!comparing_) return;
+  comparer_.tick(steady_clock::now());
+  settle();
+  flush();
+}
+
+void NetChannel::settle() {
+  const auto references = comparer_.take_references();
+  if (references.count > 0 && handlers_.reference) {
+    handlers_.reference({references.bytes, references.count});
+  }
+  const auto released = comparer_.take_released();
+  gate_.pass({released.bytes, released.count});
+  if (const auto mismatch = comparer_.take_mismatch(); mismatch && handlers_.mismatch) {
+    handlers_.mismatch(*mismatch);
+  }
+}
+
+// ---- a secondary's epochs
+
+Result<void> NetChannel::end_epoch() {
+  forwarding_ = false;
+  const auto drained = drain(capture_);
+  return drained ? Result<void>() : drained.error();
+}
+
+void NetChannel::load_epoch(const proxy::TranslationTable& table, Mode mode) {
+  translator_.reset(table);
+  translator_.learn(mode == Mode::colo);
+  forwarding_ = mode == Mode::colo;
 }
 
 Task<Result<void>> remove_leftover_filters(qmp::Client& qmp) {
   auto objects = co_await qmp::list_objects(qmp);
   if (!objects) co_return objects.error();
   const auto ours = [](const std::string& id) { return id.starts_with(object_prefix); };
-  std::ranges::stable_partition(*objects, [](const auto& id) { return id.ends_with("-capture"); });
+  std::ranges::stable_partition(
+      *objects, [](const auto& id) { return id.ends_with("-capture") || id.ends_with("-intake"); });
   auto result = Result<void>();
   for (const auto& id : *objects) {
     if (!ours(id)) continue;

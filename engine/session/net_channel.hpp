@@ -1,16 +1,34 @@
-// The network filters of one NIC: the sockets to QEMU's capture and inject chardevs, and the output
-// gate between them. DESIGN: the daemon never stops reading capture, for QEMU would freeze (R10).
+// The network filters of one NIC: the sockets to QEMU's chardevs, and what stands between them:
+// translator, comparer and output gate. R10: the daemon never stops reading what a filter writes,
+// for QEMU would freeze.
+//
+// A channel outlives the pair if it has to: after a failover it goes on translating the connections
+// that need it, and may become a primary's channel again.
+//
+//   filter    queue                        from / to
+//   mirror    tx, copies       primary     clients' packets, for the secondary VM
+//   intake    tx, takes        secondary   clients' packets, dropped before a failover, translated
+//                                          after it
+//   feed      tx, puts in      secondary   packets for the VM
+//   capture   rx, takes        both        what the VM sends
+//   inject    rx, puts in      both        what may leave
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/asio.hpp"
 #include "base/error.hpp"
-#include "base/unique_fd.hpp"
+#include "base/nursery.hpp"
+#include "engine/session/machine.hpp"
+#include "proxy/byte_queue.hpp"
+#include "proxy/chardev_framing.hpp"
+#include "proxy/comparer.hpp"
 #include "proxy/output_gate.hpp"
+#include "proxy/translator.hpp"
 #include "qmp/client.hpp"
 
 namespace tandem::session {
@@ -19,56 +37,155 @@ namespace tandem::session {
 /// that died has left behind is found by it.
 inline constexpr std::string_view object_prefix = "tnd-";
 
-class NetChannel : public std::enable_shared_from_this<NetChannel> {
- public:
-  enum class Side {
-    primary,   ///< capture and inject: output is held and released
-    secondary  ///< capture only: what the VM outputs before it is promoted is dropped
-  };
-  using ErrorHandler = std::function<void(const Error&)>;
-
-  /// Attaches the filters of `netdev` to a running QEMU. After an error nothing is left in QEMU.
-  static Task<Result<std::shared_ptr<NetChannel>>> attach(qmp::Client& qmp, std::string netdev,
-                                                          Side side, proxy::GateLimits limits = {});
-
-  /// Reads capture until close(); an end of file, bytes that are not frames, and a soft limit
-  /// passed are told through the handlers.
-  Task<void> pump(ErrorHandler on_error, std::function<void()> on_soft_limit);
-
-  /// Takes in, without waiting, everything that QEMU has written to capture (R3). Returns frames.
-  Result<std::uint64_t> drain();
-
-  /// Writes what the gate has released to inject as far as QEMU takes it; the rest follows by
-  /// itself.
-  void flush();
-
-  /// For a VM that goes on alone: opens the gate, takes the filters off in the order that loses and
-  /// reorders nothing, and removes the chardevs.
-  Task<Result<void>> open_and_detach(qmp::Client& qmp);
-
-  /// Takes the filters off; what is captured is dropped.
-  Task<Result<void>> detach(qmp::Client& qmp);
-
-  /// Closes the sockets.
-  void close();
-
-  [[nodiscard]] proxy::OutputGate& gate() noexcept { return gate_; }
-  [[nodiscard]] const std::string& netdev() const noexcept { return netdev_; }
-
- private:
-  NetChannel(asio::any_io_executor executor, std::string netdev, Side side,
-             proxy::GateLimits limits);
-  [[nodiscard]] std::string id(std::string_view part) const;
-  Task<void> flush_rest();
-
-  std::string netdev_;
-  Side side_;
-  proxy::OutputGate gate_;
-  asio::posix::stream_descriptor capture_, inject_;
-  bool flushing_ = false;
+struct ChannelSettings {
+  proxy::GateLimits gate;
+  proxy::CompareLimits compare;
 };
 
-/// Takes off whatever a former daemon has left: capture first, or the VM would stay mute.
+class NetChannel : public std::enable_shared_from_this<NetChannel> {
+ public:
+  using Pointer = std::shared_ptr<NetChannel>;
+
+  /// What the owner is told; each may be empty.
+  struct Handlers {
+    /// A socket ended, or brought what is no frame.
+    std::function<void(const Error&)> failed;
+    /// Copies of what clients have sent (primary).
+    std::function<void(proxy::FrameSpan)> input;
+    /// The VM's SYN segments, in the numbers that clients see (primary, colo).
+    std::function<void(proxy::FrameSpan)> reference;
+    /// What the VM has sent, in the numbers that clients see (secondary, colo).
+    std::function<void(proxy::FrameSpan)> output;
+    /// The two VMs' outputs differ, or something about them needs a checkpoint (primary, colo).
+    std::function<void(const proxy::Mismatch&)> mismatch;
+    /// Much output waits (primary).
+    std::function<void()> held_much;
+    /// The VM has taken what it was fed.
+    std::function<void()> fed;
+  };
+
+  /// Attach the filters of `netdev` to a running QEMU. After an error nothing is left in QEMU.
+  static Task<Result<Pointer>> attach_primary(qmp::Client& qmp, std::string netdev,
+                                              ChannelSettings settings);
+  static Task<Result<Pointer>> attach_secondary(qmp::Client& qmp, std::string netdev,
+                                                ChannelSettings settings);
+
+  /// Reads QEMU's sockets until stop_serving() or close().
+  void serve(Nursery& nursery, Handlers handlers);
+  void stop_serving();
+
+  /// This VM is a primary from now on, whose output passes until the gate is told to hold.
+  void become_primary(ChannelSettings settings);
+  /// The VM goes on without a peer: what is held leaves, and later output passes, translated where
+  /// it must be.
+  void become_solo();
+
+  // ---- a primary's channel
+
+  /// Copies of clients' packets come through Handlers::input until stop_mirror().
+  Task<Result<void>> start_mirror(qmp::Client& qmp);
+  Task<Result<void>> stop_mirror(qmp::Client& qmp);
+  [[nodiscard]] bool mirrors() const noexcept { return mirror_.socket.is_open(); }
+
+  /// Everything output so far may leave; what comes is held.
+  Result<void> hold_output();
+  /// R3: the VM is stopped. Takes in what it has output and its clients have sent; all of it
+  /// belongs to `epoch`, which is over.
+  Result<void> close_epoch(Checkpoint epoch);
+  void begin_epoch(Mode mode);
+  void release_through(Checkpoint epoch);
+  /// The secondary VM runs in the same epoch, and this is what it has sent there.
+  void secondary_entered();
+  void secondary_sent(proxy::FrameSpan frames);
+  /// Looks for what has waited too long. To be called every few ms in colo mode.
+  void tick();
+
+  // ---- a secondary's channel
+
+  /// The VM has stopped: takes in what it has output and drops it.
+  Result<void> end_epoch();
+  /// The VM is about to load a checkpoint with these translations. Whether what it outputs from
+  /// then on goes to Handlers::output, or is dropped.
+  void load_epoch(const proxy::TranslationTable& table, Mode mode);
+  void feed(proxy::FrameSpan frames);
+  void reference(proxy::FrameSpan frames);
+  /// QEMU has taken everything that was fed.
+  [[nodiscard]] bool is_quiet() const;
+  /// Fed and not yet written to QEMU, bytes.
+  [[nodiscard]] std::size_t feeding() const noexcept { return feed_.queue.size(); }
+
+  // ---- the end
+
+  /// For a VM that goes on alone: takes the filters off in the order that loses and reorders
+  /// nothing.
+  Task<Result<void>> detach_in_order(qmp::Client& qmp);
+  /// Closes the sockets; what QEMU writes is gone from then on.
+  void close();
+
+  [[nodiscard]] bool is_attached() const noexcept { return capture_.socket.is_open(); }
+  [[nodiscard]] proxy::OutputGate& gate() noexcept { return gate_; }
+  [[nodiscard]] const proxy::Comparer& comparer() const noexcept { return comparer_; }
+  [[nodiscard]] proxy::Translator& translator() noexcept { return translator_; }
+  [[nodiscard]] const std::string& netdev() const noexcept { return netdev_; }
+  void trace(proxy::Comparer::Trace trace) { comparer_.trace(std::move(trace)); }
+  /// Frames dropped on purpose or for want of room: a secondary VM's output outside colo mode, what
+  /// came for it from its own host, what QEMU did not take.
+  [[nodiscard]] std::uint64_t dropped_frames() const noexcept { return dropped_frames_; }
+
+ private:
+  enum class Role { primary, secondary, solo };
+
+  /// A chardev that QEMU writes to.
+  struct Source {
+    std::string part;
+    asio::posix::stream_descriptor socket;
+    proxy::FrameAssembler frames;
+  };
+  /// A chardev that QEMU reads from.
+  struct Sink {
+    std::string part;
+    asio::posix::stream_descriptor socket;
+    bool writing = false;
+  };
+  struct Feed : Sink {
+    proxy::ByteQueue queue;
+  };
+
+  NetChannel(asio::any_io_executor executor, std::string netdev, Role role,
+             ChannelSettings settings);
+  [[nodiscard]] std::string id(std::string_view part) const;
+  Task<Result<void>> add_source(qmp::Client& qmp, Source& source);
+  Task<Result<void>> add_sink(qmp::Client& qmp, Sink& sink);
+  Task<Result<void>> attach(qmp::Client& qmp);
+  Task<Result<void>> detach(qmp::Client& qmp);
+  Task<void> pump(Source& source);
+  Result<std::uint64_t> drain(Source& source);
+  void take(const Source& source, proxy::FrameSpan frames);
+  void take_output(proxy::FrameSpan frames);
+  void take_client_packets(proxy::FrameSpan frames);
+  void settle();
+  void flush();
+  void flush(Sink& sink, proxy::ByteQueue& queue);
+  Task<void> flush_rest(Sink& sink);
+  [[nodiscard]] bool is_taken(const Sink& sink, bool queue_is_empty) const;
+
+  std::string netdev_;
+  Role role_;
+  Handlers handlers_;
+  bool comparing_ = false;   ///< a primary in a colo epoch
+  bool forwarding_ = false;  ///< a secondary whose output is compared
+  proxy::Translator translator_;
+  proxy::Comparer comparer_;
+  proxy::OutputGate gate_;
+  Source capture_, intake_, mirror_;
+  Sink inject_;
+  Feed feed_;
+  std::vector<std::byte> received_, translated_;
+  std::uint64_t dropped_frames_ = 0;
+};
+
+/// Takes off whatever a former daemon has left: what takes packets out first, or the VM would stay
+/// mute.
 Task<Result<void>> remove_leftover_filters(qmp::Client& qmp);
 
 }  // namespace tandem::session

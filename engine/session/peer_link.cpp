@@ -1,5 +1,7 @@
 #include "engine/session/peer_link.hpp"
 
+#include "engine/session/packet_frame.hpp"
+
 namespace tandem::session {
 namespace {
 
@@ -44,6 +46,12 @@ Result<void> PeerLink::post(wire::FrameType type, std::uint64_t number, std::str
   return control_.post(type, number, payload);
 }
 
+Result<void> PeerLink::post_packets(wire::FrameType type, std::uint64_t epoch, std::size_t nic,
+                                    std::span<const std::byte> frames) {
+  return encode_packets(
+      nic, frames, [&](std::string_view payload) { return packet_.post(type, epoch, payload); });
+}
+
 void PeerLink::heard() {
   detector_.heard();
   last_heard_ = system_clock::now();
@@ -75,6 +83,12 @@ Task<void> PeerLink::read_packets() {
       co_return;
     }
     heard();
+    if (frame->header.type == wire::FrameType::heartbeat) continue;
+    const auto handled = handlers_.packet(*frame);
+    if (!handled) {
+      handlers_.lost(handled.error());
+      co_return;
+    }
   }
 }
 

@@ -22,6 +22,8 @@ class PeerLink {
     /// A frame of the control lane, heartbeats left out. An error is the peer's fault and ends the
     /// link.
     std::function<Task<Result<void>>(Frame)> control;
+    /// The same for the packet lane.
+    std::function<Result<void>(const Frame&)> packet;
     /// The peer is lost: a lane ended or broke its protocol, the link went down, or all was silent.
     /// May be called again for the other lanes.
     std::function<void(Error)> lost;
@@ -38,6 +40,9 @@ class PeerLink {
 
   /// Queues a frame on the control lane. Errc::limit if the peer does not read.
   Result<void> post(wire::FrameType type, std::uint64_t number, std::string_view payload = {});
+  /// Queues whole frames of a NIC on the packet lane. Errc::limit if the peer does not read.
+  Result<void> post_packets(wire::FrameType type, std::uint64_t epoch, std::size_t nic,
+                            std::span<const std::byte> frames);
   /// For the owner to send and receive on; what comes in is to be told by heard().
   [[nodiscard]] transport::Lane& bulk() noexcept { return *bulk_; }
   /// The owner's bulk lane ended: waits for the reason, which comes on the control lane, then says

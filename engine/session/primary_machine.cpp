@@ -29,6 +29,7 @@ void PrimaryMachine::handle(const PeerReady&, Actions& out) {
   phase_ = Phase::protecting;
   out.push_back(HoldOutput{});
   out.push_back(AnswerReady{});
+  if (wanted_ != mode_) out.push_back(TriggerCheckpoint{});
 }
 
 void PrimaryMachine::handle(const VmRequest&, Actions& out) {
@@ -41,12 +42,15 @@ void PrimaryMachine::handle(const VmSend&, Actions& out) {
   if (phase_ != Phase::protecting) return;
   ++last_;
   out.push_back(CloseEpoch{last_ - 1});
+  mode_ = wanted_;
+  out.push_back(BeginEpoch{last_, mode_});
 }
 
 void PrimaryMachine::handle(const VmCheckpoint&, Actions& out) {
   if (phase_ != Phase::protecting) return;
   whole_ = last_;
-  out.push_back(Ship{whole_});
+  // The mode cannot have changed since the epoch began: that takes another checkpoint.
+  out.push_back(Ship{whole_, mode_});
   answer_held_ = true;
   answer_if_allowed(out);
 }
@@ -82,6 +86,7 @@ void PrimaryMachine::handle(const PeerLoaded& event, Actions& out) {
     return;
   }
   loaded_ = event.checkpoint;
+  if (mode_ == Mode::colo && loaded_ == last_) out.push_back(SecondaryEntered{loaded_});
 }
 
 void PrimaryMachine::handle(const PeerLost& event, Actions& out) {
@@ -113,6 +118,12 @@ void PrimaryMachine::handle(const SwitchOver&, Actions& out) {
   if (phase_ != Phase::protecting || switching_) return;
   switching_ = true;
   if (!answer_held_) out.push_back(TriggerCheckpoint{});
+}
+
+void PrimaryMachine::handle(const SetMode& event, Actions& out) {
+  if (wanted_ == event.mode) return;
+  wanted_ = event.mode;
+  if (phase_ == Phase::protecting && mode_ != wanted_) out.push_back(TriggerCheckpoint{});
 }
 
 void PrimaryMachine::handle(const VmLost& event, Actions& out) {

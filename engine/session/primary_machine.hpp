@@ -28,10 +28,14 @@ struct PeerLoaded {
 };
 struct Unprotect {};   ///< an operator ends protection
 struct SwitchOver {};  ///< an operator wants the secondary to take over
+/// The epochs after the next checkpoint are to be run so.
+struct SetMode {
+  Mode mode;
+};
 
 using PrimaryEvent = std::variant<VmRequest, VmSend, VmCheckpoint, VmStreamEnded, VmShutdown,
                                   VmLost, VmRunning, PeerReady, PeerCommitted, PeerLoaded, PeerLost,
-                                  Granted, Denied, ArbiterSilent, Unprotect, SwitchOver>;
+                                  Granted, Denied, ArbiterSilent, Unprotect, SwitchOver, SetMode>;
 
 /// Answers to the VM's stream.
 struct AnswerReady {};  ///< CHECKPOINT_READY: the VM leaves the initial synchronisation and runs
@@ -43,12 +47,23 @@ struct HoldOutput {};
 struct CloseEpoch {
   Checkpoint epoch;
 };
+/// The epoch that begins when the VM runs on from checkpoint `epoch`.
+struct BeginEpoch {
+  Checkpoint epoch;
+  Mode mode;
+};
+/// In colo mode: the secondary VM has loaded the checkpoint that this epoch began with, and runs in
+/// it.
+struct SecondaryEntered {
+  Checkpoint epoch;
+};
 struct ReleaseThrough {
   Checkpoint epoch;
 };
 /// Send the checkpoint just received to the peer.
 struct Ship {
   Checkpoint checkpoint;
+  Mode mode;  ///< of the epoch that begins with it
 };
 struct TriggerCheckpoint {};
 /// Close the stream, tell QEMU that the heartbeat is lost, wait until the VM runs: VmRunning.
@@ -67,9 +82,10 @@ struct FinishPrimary {
   Error reason;
 };
 
-using PrimaryAction = std::variant<AnswerReady, AnswerReply, AnswerCheckpoint, HoldOutput,
-                                   CloseEpoch, ReleaseThrough, Ship, TriggerCheckpoint, TellPeer,
-                                   CloseLanes, Claim, RunAlone, OpenGate, KillVm, FinishPrimary>;
+using PrimaryAction =
+    std::variant<AnswerReady, AnswerReply, AnswerCheckpoint, HoldOutput, CloseEpoch, BeginEpoch,
+                 SecondaryEntered, ReleaseThrough, Ship, TriggerCheckpoint, TellPeer, CloseLanes,
+                 Claim, RunAlone, OpenGate, KillVm, FinishPrimary>;
 
 class PrimaryMachine {
  public:
@@ -77,11 +93,12 @@ class PrimaryMachine {
 
   struct Settings {
     Generation generation = 1;
+    Mode mode = Mode::periodic;  ///< from the first checkpoint on
     unsigned in_flight_max = 2;  ///< answered, not committed (R5)
     std::chrono::milliseconds claim_retry{200};
   };
   explicit PrimaryMachine(Settings settings)
-      : settings_(settings), generation_(settings.generation) {}
+      : settings_(settings), generation_(settings.generation), wanted_(settings.mode) {}
 
   /// What to do now, in this order.
   std::vector<PrimaryAction> on(const PrimaryEvent& event);
@@ -91,6 +108,10 @@ class PrimaryMachine {
   [[nodiscard]] Checkpoint committed() const noexcept { return committed_; }
   [[nodiscard]] Checkpoint loaded() const noexcept { return loaded_; }
   [[nodiscard]] Generation generation() const noexcept { return generation_; }
+  /// Of the epoch that the VM is in. The first one, up to checkpoint 1, is always periodic.
+  [[nodiscard]] Mode mode() const noexcept { return mode_; }
+  /// Of the epochs after the next checkpoint.
+  [[nodiscard]] Mode wanted_mode() const noexcept { return wanted_; }
   /// Checkpoints received whole and not committed.
   [[nodiscard]] std::uint64_t in_flight() const noexcept { return whole_ - committed_; }
   /// The VM is stopped and waits for its answer because the peer is slow.
@@ -114,6 +135,7 @@ class PrimaryMachine {
   void handle(const ArbiterSilent& event, Actions& out);
   void handle(const Unprotect&, Actions& out);
   void handle(const SwitchOver&, Actions& out);
+  void handle(const SetMode& event, Actions& out);
 
   /// Stops relying on the peer and asks the arbiter who goes on. The VM's state stays as it is.
   void decide(FinishPrimary::Outcome if_granted, Error reason, bool close_lanes, Actions& out);
@@ -123,6 +145,8 @@ class PrimaryMachine {
   Settings settings_;
   Generation generation_;
   Phase phase_ = Phase::synchronising;
+  Mode wanted_;
+  Mode mode_ = Mode::periodic;
   Checkpoint last_ = 0;   ///< newest begun
   Checkpoint whole_ = 0;  ///< newest received whole
   Checkpoint committed_ = 0;

@@ -9,6 +9,7 @@
 
 #include "base/big_endian.hpp"
 #include "engine/checkpoint/digest.hpp"
+#include "engine/session/packet_frame.hpp"
 #include "qmp/commands.hpp"
 
 namespace tandem::session {
@@ -20,6 +21,11 @@ using std::chrono::steady_clock;
 constexpr auto setup_limit = 30s;
 constexpr auto synchronisation_poll = 100ms;
 constexpr auto run_alone_limit = 10s;
+/// QEMU overhears a wish for a checkpoint that comes while it enters COLO or is at another one.
+constexpr auto ask_again = 500ms;
+constexpr auto comparison_tick = 10ms;
+constexpr auto mode_change_limit = 5s;
+constexpr std::size_t window_bytes_max = 1u << 20;
 
 // In the middle of a checkpoint the reader looks again after a nap instead of letting QEMU wake it:
 // each wake-up costs QEMU time, and the scheduler tends to put the woken reader on QEMU's own
@@ -58,11 +64,12 @@ PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings sett
       vm_(std::move(vm)),
       arbiter_(arbiter),
       observer_(std::move(observer)),
-      machine_({.generation = settings_.generation}),
+      machine_({.generation = settings_.generation, .mode = settings_.mode}),
       // Where both hosts live and only the link is gone, the primary should be the first to notice:
       // a VM that stays where it is loses no work.
       peer_(executor, settings_, std::move(lanes), settings_.heartbeat_timeout * 3 / 4,
             {[this](Frame frame) { return hear(std::move(frame)); },
+             [this](const Frame& frame) { return hear_packets(frame); },
              [this](Error error) { peer_lost(std::move(error)); }}),
       nursery_(executor),
       changed_(executor),
@@ -78,7 +85,7 @@ Task<FinishPrimary> PrimarySession::run(std::string setup) {
   // What was told to the peer last still has to reach it.
   peer_.say_farewell();
   close_stream();
-  for (const auto& channel : channels_) channel->close();
+  for (const auto& channel : channels_) channel->stop_serving();
   changed_.notify();
   co_await nursery_.wait_for_all();
   peer_.finish();
@@ -109,15 +116,8 @@ Task<Result<void>> PrimarySession::start_migration(std::string setup) {
   }
   if (!setup_done_) co_return Result<void>();  // the pair has ended meanwhile
 
-  for (const auto& netdev : vm_.netdevs) {
-    auto channel =
-        co_await NetChannel::attach(*vm_.qmp, netdev, NetChannel::Side::primary, settings_.gate);
-    if (!channel) co_return channel.error();
-    channels_.push_back(*channel);
-    nursery_.spawn(
-        (*channel)->pump([this](const Error& error) { nursery_.spawn(end_if_vm_lives(error)); },
-                         [this] { perform(TriggerCheckpoint{}); }));
-  }
+  const auto attached = co_await attach_channels();
+  if (!attached) co_return attached.error();
 
   auto& qmp = *vm_.qmp;
   std::vector<std::pair<std::string, bool>> capabilities;
@@ -276,6 +276,7 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
       // Not part of the checkpoint: the peer's daemon asks its own VM.
       receiving_->clear();
       parsed = 0;
+      in_window_ = true;
       dispatch(VmRequest{});
     } else if (sink.last == colo::Message::vmstate_send) {
       vm_is_paused_ = true;
@@ -327,7 +328,150 @@ void PrimarySession::close_stream() {
   stream_.close(ignored);
 }
 
+// ---- the guest's packets
+
+Task<Result<void>> PrimarySession::attach_channels() {
+  for (const auto& netdev : vm_.netdevs) {
+    const auto left = std::ranges::find(vm_.channels, netdev, &NetChannel::netdev);
+    if (left != vm_.channels.end()) {
+      (*left)->become_primary(settings_.channel);
+      channels_.push_back(*left);
+    } else {
+      auto channel = co_await NetChannel::attach_primary(*vm_.qmp, netdev, settings_.channel);
+      if (!channel) co_return channel.error();
+      channels_.push_back(*channel);
+    }
+    window_.emplace_back();
+    translations_sent_.push_back(proxy::encode(proxy::TranslationTable{}));
+    const auto nic = channels_.size() - 1;
+    channels_[nic]->serve(nursery_, channel_handlers(nic));
+    if (settings_.mode == Mode::periodic) continue;
+    const auto mirrored = co_await channels_[nic]->start_mirror(*vm_.qmp);
+    if (!mirrored) co_return mirrored.error();
+  }
+  nursery_.spawn(watch_comparison());
+  co_return Result<void>();
+}
+
+NetChannel::Handlers PrimarySession::channel_handlers(std::size_t nic) {
+  NetChannel::Handlers handlers;
+  handlers.failed = [this](const Error& error) { nursery_.spawn(end_if_vm_lives(error)); };
+  handlers.held_much = [this] { perform(TriggerCheckpoint{}); };
+  handlers.input = [this, nic](proxy::FrameSpan frames) {
+    if (machine_.phase() != PrimaryMachine::Phase::protecting) return;
+    input_.mirrored_frames += frames.count;
+    if (machine_.mode() == Mode::colo) send_input(nic, machine_.last(), frames.bytes);
+    auto& window = window_[nic];
+    if (!in_window_) return;
+    if (window.bytes.size() + frames.bytes.size() > window_bytes_max) {
+      input_.dropped_frames += frames.count;
+      mismatched({proxy::Reason::overflow, {}, "too much input while a checkpoint begins"});
+      return;
+    }
+    window.bytes.insert(window.bytes.end(), frames.bytes.begin(), frames.bytes.end());
+    window.count += frames.count;
+  };
+  handlers.reference = [this, nic](proxy::FrameSpan frames) {
+    (void)peer_.post_packets(wire::FrameType::reference, machine_.last(), nic, frames.bytes);
+  };
+  handlers.mismatch = [this](const proxy::Mismatch& mismatch) { mismatched(mismatch); };
+  return handlers;
+}
+
+void PrimarySession::send_input(std::size_t nic, Checkpoint epoch,
+                                std::span<const std::byte> frames) {
+  const auto posted = peer_.post_packets(wire::FrameType::input, epoch, nic, frames);
+  if (posted) return;
+  // The secondary VM misses something now; the next checkpoint makes up for it.
+  ++input_.dropped_frames;
+  mismatched({proxy::Reason::overflow, {}, posted.error().message});
+}
+
+void PrimarySession::mismatched(const proxy::Mismatch& mismatch) {
+  if (checkpoint_asked_ || machine_.phase() != PrimaryMachine::Phase::protecting) return;
+  mismatches_.add(mismatch, std::chrono::system_clock::now());
+  const auto flow = mismatch.flow == proxy::FlowKey{} ? "" : to_string(mismatch.flow);
+  observer_.event("mismatch",
+                  std::string(to_string(mismatch.reason)) + ": " + flow + " " + mismatch.detail,
+                  {{"reason", to_string(mismatch.reason)},
+                   {"flow", flow},
+                   {"detail", mismatch.detail},
+                   {"epoch", machine_.last()}});
+  perform(TriggerCheckpoint{});
+}
+
+Result<void> PrimarySession::hear_packets(const Frame& frame) {
+  if (frame.header.type != wire::FrameType::output) {
+    return Error{Errc::protocol, "the peer sent " + std::string(to_string(frame.header.type)) +
+                                     " packets, which only a primary sends"};
+  }
+  const auto packets = decode_packets(frame.payload, channels_.size());
+  if (!packets) return packets.error();
+  if (frame.header.number > machine_.last()) {
+    return Error{Errc::protocol, "output of epoch " + std::to_string(frame.header.number) +
+                                     ", which has not begun"};
+  }
+  // R6: what the secondary has sent in an epoch that is over here is of no use any more.
+  if (machine_.phase() != PrimaryMachine::Phase::protecting ||
+      frame.header.number < machine_.last()) {
+    return {};
+  }
+  channels_[packets->nic]->secondary_sent(packets->frames);
+  return {};
+}
+
+Task<void> PrimarySession::watch_comparison() {
+  while (!finished_) {
+    if (machine_.mode() == Mode::periodic) {
+      co_await changed_.wait();
+      continue;
+    }
+    co_await peer_.sleep(comparison_tick);
+    for (const auto& channel : channels_) channel->tick();
+  }
+}
+
+Task<Result<void>> PrimarySession::set_mode(Mode mode) {
+  const auto is_protected = [this] {
+    return machine_.phase() == PrimaryMachine::Phase::protecting;
+  };
+  if (!is_protected()) co_return Error{Errc::conflict, settings_.vm + " is not protected"};
+  if (mode == Mode::colo) {
+    for (const auto& channel : channels_) {
+      const auto mirrored = co_await channel->start_mirror(*vm_.qmp);
+      if (!mirrored) co_return mirrored.error();
+    }
+  }
+  dispatch(SetMode{mode});
+  const auto deadline = steady_clock::now() + mode_change_limit;
+  while (is_protected() && machine_.mode() != mode) {
+    if (steady_clock::now() > deadline) {
+      co_return Error{Errc::timed_out, "no checkpoint came to change the mode at"};
+    }
+    co_await changed_.wait_for(ask_again);
+  }
+  if (!is_protected()) co_return Error{Errc::conflict, settings_.vm + " is not protected any more"};
+  co_return Result<void>();
+}
+
 // ---- the peer
+
+Task<Result<void>> PrimarySession::send_translations(const Shipment& shipment) {
+  for (std::size_t nic = 0; nic < shipment.translations.size(); ++nic) {
+    const auto& table = shipment.translations[nic];
+    if (table == translations_sent_[nic]) continue;
+    std::vector<std::byte> payload(4);
+    store_be(payload.data(), static_cast<std::uint32_t>(nic));
+    payload.insert(payload.end(), table.begin(), table.end());
+    const auto header =
+        wire::encode_frame({wire::FrameType::translations, shipment.number, payload.size()});
+    const auto sent = co_await peer_.bulk().send(header, payload);
+    if (!sent) co_return sent.error();
+    counters_.wire_bytes += header.size() + payload.size();
+    translations_sent_[nic] = table;
+  }
+  co_return Result<void>();
+}
 
 Task<void> PrimarySession::ship_checkpoints() {
   while (!finished_) {
@@ -339,9 +483,11 @@ Task<void> PrimarySession::ship_checkpoints() {
     shipments_.pop_front();
     auto left = shipment.buffer->bytes();
     const auto header =
-        wire::encode_frame({wire::FrameType::checkpoint, shipment.number, left.size()});
+        wire::encode_frame({wire::FrameType::checkpoint, shipment.number, left.size(),
+                            shipment.mode == Mode::colo ? wire::flag_runs : 0});
     counters_.wire_bytes += header.size() + left.size() + wire::digest_size;
-    auto sent = co_await peer_.bulk().send(header);
+    auto sent = co_await send_translations(shipment);
+    if (sent) sent = co_await peer_.bulk().send(header);
     checkpoint::Digester digester;
     while (sent && !left.empty()) {
       // The VM waits for the next checkpoint to come in, and nobody for this one to go out.
@@ -388,6 +534,9 @@ Task<Result<void>> PrimarySession::hear(Frame frame) {
       break;
     case wire::FrameType::loaded:
       dispatch(PeerLoaded{frame.header.number});
+      break;
+    case wire::FrameType::ask:
+      mismatched({proxy::Reason::overflow, {}, frame.payload});
       break;
     default:
       co_return Error{Errc::protocol, "the peer sent a " +
@@ -442,38 +591,58 @@ void PrimarySession::perform(const AnswerCheckpoint&) {
 
 void PrimarySession::perform(const HoldOutput&) {
   for (const auto& channel : channels_) {
-    const auto drained = channel->drain();
-    if (!drained) nursery_.spawn(end_if_vm_lives(drained.error()));
-    channel->gate().hold();
+    const auto held = channel->hold_output();
+    if (!held) nursery_.spawn(end_if_vm_lives(held.error()));
   }
 }
 
 void PrimarySession::perform(const CloseEpoch& action) {
   for (const auto& channel : channels_) {
-    auto drained = channel->drain();
-    // The VM is stopped and QEMU writes a frame in one go, so a frame is never left half-way here;
-    // if one were, its rest is a moment away.
-    for (int tries = 0; drained && channel->gate().mid_frame() && tries < 1000; ++tries) {
-      drained = channel->drain();
-    }
-    if (drained) {
-      channel->gate().count_drained(*drained);
-    } else {
-      nursery_.spawn(end_if_vm_lives(drained.error()));
-    }
-    channel->gate().close_epoch(action.epoch);
+    const auto closed = channel->close_epoch(action.epoch);
+    if (!closed) nursery_.spawn(end_if_vm_lives(closed.error()));
   }
+}
+
+void PrimarySession::perform(const BeginEpoch& action) {
+  in_window_ = false;
+  for (std::size_t nic = 0; nic < channels_.size(); ++nic) {
+    channels_[nic]->begin_epoch(action.mode);
+    auto& window = window_[nic];
+    if (action.mode == Mode::colo && window.count > 0) send_input(nic, action.epoch, window.bytes);
+    window = {};
+  }
+  if (action.mode == mode_told_) return;
+  mode_told_ = action.mode;
+  observer_.event("mode",
+                  settings_.vm + " runs in " + std::string(to_string(action.mode)) + " mode",
+                  {{"mode", to_string(action.mode)}, {"checkpoint", action.epoch}});
+  if (action.mode == Mode::periodic) nursery_.spawn(stop_mirrors());
+}
+
+Task<void> PrimarySession::stop_mirrors() {
+  for (const auto& channel : channels_) {
+    // Somebody may have thought better of it meanwhile.
+    if (machine_.wanted_mode() == Mode::colo) co_return;
+    if (channel->mirrors()) (void)co_await channel->stop_mirror(*vm_.qmp);
+  }
+}
+
+void PrimarySession::perform(const SecondaryEntered&) {
+  for (const auto& channel : channels_) channel->secondary_entered();
 }
 
 void PrimarySession::perform(const ReleaseThrough& action) {
-  for (const auto& channel : channels_) {
-    channel->gate().release_through(action.epoch);
-    channel->flush();
-  }
+  for (const auto& channel : channels_) channel->release_through(action.epoch);
 }
 
 void PrimarySession::perform(const Ship& action) {
-  shipments_.push_back({action.checkpoint, std::move(receiving_)});
+  // As of this checkpoint: until the VM is answered nothing is translated.
+  std::vector<std::vector<std::byte>> translations;
+  for (const auto& channel : channels_) {
+    translations.push_back(proxy::encode(channel->translator().table()));
+  }
+  shipments_.push_back(
+      {action.checkpoint, action.mode, std::move(receiving_), std::move(translations)});
 }
 
 void PrimarySession::perform(const TriggerCheckpoint&) {
@@ -483,10 +652,17 @@ void PrimarySession::perform(const TriggerCheckpoint&) {
 }
 
 Task<void> PrimarySession::trigger_checkpoint() {
-  qmp::MigrationParameters parameters;
-  parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(settings_.checkpoint_period.count());
-  const auto asked = co_await qmp::set_parameters(*vm_.qmp, parameters);
-  if (!asked) checkpoint_asked_ = false;
+  const auto mine = ++checkpoints_asked_;
+  while (checkpoint_asked_ && checkpoints_asked_ == mine &&
+         machine_.phase() == PrimaryMachine::Phase::protecting) {
+    const auto delay = machine_.wanted_mode() == Mode::colo ? settings_.colo_checkpoint_max
+                                                            : settings_.checkpoint_period;
+    qmp::MigrationParameters parameters;
+    parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(delay.count());
+    const auto asked = co_await qmp::set_parameters(*vm_.qmp, parameters);
+    if (!asked) checkpoint_asked_ = false;
+    if (checkpoint_asked_) co_await peer_.sleep(ask_again);
+  }
 }
 
 void PrimarySession::perform(const TellPeer& action) {
@@ -540,13 +716,22 @@ void PrimarySession::perform(const OpenGate&) {
 }
 
 Task<void> PrimarySession::open_gate() {
+  std::vector<NetChannel::Pointer> translating;
   for (const auto& channel : channels_) {
-    const auto opened = co_await channel->open_and_detach(*vm_.qmp);
+    Result<void> opened;
+    if (channel->translator().idle()) {
+      opened = co_await channel->detach_in_order(*vm_.qmp);
+    } else {
+      channel->become_solo();
+      if (channel->mirrors()) opened = co_await channel->stop_mirror(*vm_.qmp);
+      translating.push_back(channel);
+    }
     if (!opened) {
       observer_.event("refused", "filters of " + channel->netdev() + ": " + opened.error().message,
                       {});
     }
   }
+  channels_ = std::move(translating);
   opening_ = false;
   changed_.notify();
 }

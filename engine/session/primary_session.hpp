@@ -16,6 +16,8 @@
 #include "base/signal.hpp"
 #include "engine/checkpoint/buffer.hpp"
 #include "engine/colo/stream_parser.hpp"
+#include "engine/session/input_queue.hpp"
+#include "engine/session/mismatch_log.hpp"
 #include "engine/session/net_channel.hpp"
 #include "engine/session/peer_link.hpp"
 #include "engine/session/primary_machine.hpp"
@@ -36,6 +38,10 @@ class PrimarySession {
   /// Resolves once the pair is protected, or with the reason why it never was.
   Task<Result<void>> wait_until_protected();
 
+  /// Runs the pair in this mode from the next checkpoint on, and asks for that at once. Returns
+  /// when it has begun; Errc::conflict if the VM is not protected, ::timed_out if no checkpoint
+  /// comes.
+  Task<Result<void>> set_mode(Mode mode);
   void unprotect();
   void switch_over();
   /// QEMU's monitor is gone or its process has ended.
@@ -44,9 +50,12 @@ class PrimarySession {
 
   [[nodiscard]] const PrimaryMachine& machine() const noexcept { return machine_; }
   [[nodiscard]] SessionCounters counters() const;
-  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const {
-    return channels_;
-  }
+  [[nodiscard]] const std::vector<NetChannel::Pointer>& channels() const { return channels_; }
+  /// Once run() has returned: the channels that still translate connections, for the VM's owner to
+  /// serve.
+  std::vector<NetChannel::Pointer> take_channels() { return std::move(channels_); }
+  [[nodiscard]] const MismatchLog& mismatches() const noexcept { return mismatches_; }
+  [[nodiscard]] const InputCounters& input() const noexcept { return input_; }
   [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_.times(); }
 
  private:
@@ -56,6 +65,8 @@ class PrimarySession {
   void perform(const AnswerCheckpoint&);
   void perform(const HoldOutput&);
   void perform(const CloseEpoch& action);
+  void perform(const BeginEpoch& action);
+  void perform(const SecondaryEntered&);
   void perform(const ReleaseThrough& action);
   void perform(const Ship& action);
   void perform(const TriggerCheckpoint&);
@@ -68,6 +79,13 @@ class PrimarySession {
   void perform(const FinishPrimary& action);
 
   Task<void> start(std::string setup);
+  Task<Result<void>> attach_channels();
+  [[nodiscard]] NetChannel::Handlers channel_handlers(std::size_t nic);
+  void send_input(std::size_t nic, Checkpoint epoch, std::span<const std::byte> frames);
+  void mismatched(const proxy::Mismatch& mismatch);
+  Result<void> hear_packets(const Frame& frame);
+  Task<void> watch_comparison();
+  Task<void> stop_mirrors();
   Task<Result<void>> start_migration(std::string setup);
   Task<void> watch_synchronisation();
   Task<void> read_stream();
@@ -76,6 +94,8 @@ class PrimarySession {
   Task<Result<void>> forward_initial_stream();
   Task<Result<void>> relay_checkpoints();
   Task<Result<std::size_t>> receive_some(std::span<std::byte> into);
+  struct Shipment;
+  Task<Result<void>> send_translations(const Shipment& shipment);
   Task<void> ship_checkpoints();
   Task<Result<void>> hear(Frame frame);
   Task<void> claim(Claim action);
@@ -99,19 +119,34 @@ class PrimarySession {
   Signal changed_;  ///< any state that a coroutine here may wait for
 
   asio::posix::stream_descriptor stream_;
-  std::vector<std::shared_ptr<NetChannel>> channels_;
+  std::vector<NetChannel::Pointer> channels_;
+  /// R4: between CHECKPOINT_REQUEST and the end of its epoch a client's packet may come into either
+  /// epoch, and so goes into both.
+  bool in_window_ = false;
+  struct WindowPackets {
+    std::vector<std::byte> bytes;
+    std::size_t count = 0;
+  };
+  std::vector<WindowPackets> window_;  ///< one a channel
+  InputCounters input_;
+  Mode mode_told_ = Mode::periodic;  ///< the last that an event named
+  MismatchLog mismatches_;
+  std::vector<std::vector<std::byte>> translations_sent_;  ///< one a channel
   std::shared_ptr<checkpoint::BufferPool> buffers_;
   checkpoint::BufferPool::Lease receiving_;  ///< the checkpoint that is coming in
   bool vm_is_paused_ = false;  ///< from SEND to the end of its checkpoint: sending waits
   struct Shipment {
     Checkpoint number;
+    Mode mode;
     checkpoint::BufferPool::Lease buffer;
+    std::vector<std::vector<std::byte>> translations;  ///< one a channel
   };
   std::deque<Shipment> shipments_;
 
   bool setup_done_ = false;
   bool ready_answered_ = false;
   bool checkpoint_asked_ = false;
+  std::uint64_t checkpoints_asked_ = 0;
   bool opening_ = false;
   SessionCounters counters_;
   FailoverWatch failover_;

@@ -35,30 +35,52 @@ void SecondaryMachine::handle(const SvmReady&, Actions& out) {
 void SecondaryMachine::handle(const SvmReply&, Actions& out) {
   if (!expect(Svm::requested, "CHECKPOINT_REPLY", out)) return;
   svm_ = Svm::armed;
+  out.push_back(EndEpoch{});
   advance(out);
 }
 
 void SecondaryMachine::handle(const SvmReceived&, Actions& out) {
   if (!expect(Svm::receiving, "VMSTATE_RECEIVED", out)) return;
-  // Sent before the load has ended, so that the VM stops again as soon as it has.
   svm_ = Svm::loading;
-  out.push_back(FeedRequest{});
+  // Sent before the load has ended, so that the VM stops again as soon as it has.
+  if (waiting_.front().mode == Mode::periodic) out.push_back(FeedRequest{});
 }
 
 void SecondaryMachine::handle(const SvmLoaded&, Actions& out) {
   if (!expect(Svm::loading, "VMSTATE_LOADED", out)) return;
-  svm_ = Svm::requested;
-  loaded_ = waiting_.front();
+  const auto checkpoint = waiting_.front();
   waiting_.pop_front();
+  loaded_ = checkpoint.number;
   if (lanes_open_) out.push_back(TellPeer{wire::FrameType::loaded, loaded_, {}});
+  svm_ = Svm::requested;
+  if (checkpoint.mode == Mode::periodic) return;
+  svm_ = Svm::running;
+  out.push_back(BeginSecondaryEpoch{loaded_});
+  advance(out);
 }
 
 void SecondaryMachine::advance(Actions& out) {
-  if (svm_ != Svm::armed) return;
-  if (!waiting_.empty()) {
+  const bool last = waiting_.empty();
+  if (last && phase_ != Phase::loading) return;
+  if (svm_ == Svm::running) {
+    svm_ = Svm::quieting;
+    out.push_back(QuietInput{.rest = last});
+  } else if (svm_ == Svm::armed && last) {
+    phase_ = Phase::promoting;
+    out.push_back(Promote{loaded_});
+  } else if (svm_ == Svm::armed) {
     svm_ = Svm::receiving;
-    out.push_back(Feed{waiting_.front()});
-  } else if (phase_ == Phase::loading) {
+    out.push_back(Feed{waiting_.front().number, waiting_.front().mode});
+  }
+}
+
+void SecondaryMachine::handle(const InputQuiet&, Actions& out) {
+  if (svm_ != Svm::quieting) return;
+  if (!waiting_.empty()) {
+    svm_ = Svm::requested;
+    out.push_back(FeedRequest{});
+  } else {
+    // R7: nothing newer is committed, so the VM goes on from where it is.
     phase_ = Phase::promoting;
     out.push_back(Promote{loaded_});
   }
@@ -75,7 +97,7 @@ void SecondaryMachine::handle(const CheckpointVerified& event, Actions& out) {
   }
   // R1: it is in the queue that a take-over waits for, so from here on it may be acknowledged.
   committed_ = event.checkpoint;
-  waiting_.push_back(committed_);
+  waiting_.push_back({committed_, event.mode});
   out.push_back(TellPeer{wire::FrameType::committed, committed_, {}});
   advance(out);
 }

@@ -1,8 +1,10 @@
 // The secondary's side of a pair as a state machine: commit, load, and take over. Pure; see
 // machine.hpp.
 //
-// The secondary VM is passive: it gets its next CHECKPOINT_REQUEST as soon as it has loaded a
-// checkpoint, and so stays stopped until the one after.
+// In periodic mode the secondary VM is passive: it gets its next CHECKPOINT_REQUEST as soon as it
+// has loaded a checkpoint, and so stays stopped until the one after. In colo mode it runs until the
+// next checkpoint is committed; what it is fed of the old epoch's input by then is worked off first
+// (R4).
 #pragma once
 
 #include <chrono>
@@ -26,7 +28,10 @@ struct SvmStreamEnded {
 /// A checkpoint is in memory, whole, and its length and digest are right.
 struct CheckpointVerified {
   Checkpoint checkpoint;
+  Mode mode = Mode::periodic;  ///< of the epoch that begins with it
 };
+/// The running VM has taken all the input that it was given, and gets no more.
+struct InputQuiet {};
 /// The primary VM has ended for good; its daemon says so.
 struct PeerTakeOver {
   std::string reason;
@@ -38,13 +43,26 @@ struct PeerEnd {
 /// Loading the committed checkpoints took too long.
 struct LoadTimeout {};
 
-using SecondaryEvent = std::variant<SvmReady, SvmReply, SvmReceived, SvmLoaded, SvmStreamEnded,
-                                    VmLost, CheckpointVerified, PeerLost, PeerTakeOver, PeerEnd,
-                                    Granted, Denied, ArbiterSilent, LoadTimeout, VmRunning>;
+using SecondaryEvent =
+    std::variant<SvmReady, SvmReply, SvmReceived, SvmLoaded, SvmStreamEnded, VmLost,
+                 CheckpointVerified, InputQuiet, PeerLost, PeerTakeOver, PeerEnd, Granted, Denied,
+                 ArbiterSilent, LoadTimeout, VmRunning>;
 
 struct FeedRequest {};  ///< send CHECKPOINT_REQUEST to the secondary VM
 struct Feed {           ///< send it this checkpoint's bytes
   Checkpoint checkpoint;
+  Mode mode;  ///< of the epoch that begins with it
+};
+/// Feed the running VM no more input, and see that it takes what it has been given: InputQuiet.
+/// With `rest`, what has come for this epoch is fed before.
+struct QuietInput {
+  bool rest;
+};
+/// The VM has stopped: what it has output belongs to the epoch that is over (R3).
+struct EndEpoch {};
+/// The VM runs from this checkpoint, and gets the input of its epoch (R4).
+struct BeginSecondaryEpoch {
+  Checkpoint epoch;
 };
 /// All committed checkpoints are to be loaded before long; watch the time.
 struct StartLoadTimer {};
@@ -64,8 +82,9 @@ struct FinishSecondary {
   Error reason;
 };
 
-using SecondaryAction = std::variant<TellPeer, FeedRequest, Feed, CloseLanes, Claim, StartLoadTimer,
-                                     Promote, Announce, KillVm, FinishSecondary>;
+using SecondaryAction =
+    std::variant<TellPeer, FeedRequest, Feed, QuietInput, EndEpoch, BeginSecondaryEpoch, CloseLanes,
+                 Claim, StartLoadTimer, Promote, Announce, KillVm, FinishSecondary>;
 
 class SecondaryMachine {
  public:
@@ -89,10 +108,24 @@ class SecondaryMachine {
   [[nodiscard]] Checkpoint committed() const noexcept { return committed_; }
   [[nodiscard]] Checkpoint loaded() const noexcept { return loaded_; }
   [[nodiscard]] Generation generation() const noexcept { return generation_; }
+  /// How the secondary VM runs now.
+  [[nodiscard]] Mode mode() const noexcept {
+    return svm_ == Svm::running || svm_ == Svm::quieting ? Mode::colo : Mode::periodic;
+  }
+  /// Committed checkpoints wait for the VM to load them.
+  [[nodiscard]] bool is_loading() const noexcept { return !waiting_.empty(); }
 
  private:
   /// Where the secondary VM is in its own checkpoint cycle.
-  enum class Svm { starting, requested, armed, receiving, loading };
+  enum class Svm {
+    starting,
+    requested,  ///< REQUEST sent
+    armed,      ///< stopped
+    receiving,  ///< the checkpoint is being sent to it
+    loading,
+    running,  ///< colo
+    quieting  ///< colo: running off the input that it was given
+  };
 
   using Actions = std::vector<SecondaryAction>;
   void handle(const SvmReady&, Actions& out);
@@ -102,6 +135,7 @@ class SecondaryMachine {
   void handle(const SvmStreamEnded& event, Actions& out);
   void handle(const VmLost& event, Actions& out);
   void handle(const CheckpointVerified& event, Actions& out);
+  void handle(const InputQuiet&, Actions& out);
   void handle(const PeerLost& event, Actions& out);
   void handle(const PeerTakeOver& event, Actions& out);
   void handle(const PeerEnd& event, Actions& out);
@@ -124,7 +158,11 @@ class SecondaryMachine {
   Svm svm_ = Svm::starting;
   Checkpoint committed_ = 0;
   Checkpoint loaded_ = 0;
-  std::deque<Checkpoint> waiting_;  ///< committed, not loaded; bounded by the receiver's buffers
+  struct Committed {
+    Checkpoint number;
+    Mode mode;
+  };
+  std::deque<Committed> waiting_;  ///< not loaded; bounded by the receiver's buffers
   bool lanes_open_ = true;
   Error reason_{Errc::closed, ""};
 };

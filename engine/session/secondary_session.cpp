@@ -7,9 +7,12 @@
 #include <boost/asio/write.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+
 #include "base/big_endian.hpp"
 #include "engine/colo/stream_parser.hpp"
 #include "engine/session/checkpoint_frame.hpp"
+#include "engine/session/packet_frame.hpp"
 #include "qmp/commands.hpp"
 
 namespace tandem::session {
@@ -20,6 +23,15 @@ using std::chrono::steady_clock;
 
 constexpr auto load_limit = 10s;
 constexpr auto promote_limit = 10s;
+/// How long a secondary VM may take to load a checkpoint, before the pair is ended for its sake.
+constexpr auto svm_limit = 10s;
+/// Input that waits for its epoch, or for the VM to take it.
+constexpr std::size_t input_bytes_max = 16u << 20;
+constexpr std::size_t feeding_bytes_max = 1u << 20;
+/// What the VM was fed and does not take within this time, it takes after its next load; TCP bears
+/// that.
+constexpr auto quiet_limit = 1s;
+constexpr auto quiet_poll = 300us;
 constexpr const char* stream_name = "tnd-migration";
 
 /// One coming in, one waiting, one being loaded; a primary that is faster than that waits.
@@ -45,10 +57,12 @@ SecondarySession::SecondarySession(asio::any_io_executor executor, PairSettings 
       machine_({.generation = settings_.generation}),
       peer_(executor, settings_, std::move(lanes), settings_.heartbeat_timeout,
             {[this](Frame frame) { return hear(std::move(frame)); },
+             [this](const Frame& frame) { return hear_packets(frame); },
              [this](Error error) { peer_lost(std::move(error)); }}),
       nursery_(executor),
       changed_(executor),
-      stream_(executor) {}
+      stream_(executor),
+      input_(input_bytes_max) {}
 
 Task<FinishSecondary> SecondarySession::run() {
   peer_.start(nursery_);
@@ -58,7 +72,7 @@ Task<FinishSecondary> SecondarySession::run() {
 
   peer_.say_farewell();
   close_stream();
-  for (const auto& channel : channels_) channel->close();
+  for (const auto& channel : channels_) channel->stop_serving();
   changed_.notify();
   co_await nursery_.wait_for_all();
   peer_.finish();
@@ -75,6 +89,7 @@ Task<void> SecondarySession::start() {
   }
   (void)peer_.post(wire::FrameType::setup_done, 0);
   nursery_.spawn(read_svm());
+  nursery_.spawn(watch_svm());
   co_await read_bulk();
 }
 
@@ -83,16 +98,8 @@ Task<Result<void>> SecondarySession::start_incoming() {
       buffers_max, static_cast<std::size_t>(settings_.checkpoint_bytes_max));
   if (!buffers) co_return buffers.error();
   buffers_ = std::move(*buffers);
-  for (const auto& netdev : vm_.netdevs) {
-    auto channel = co_await NetChannel::attach(*vm_.qmp, netdev, NetChannel::Side::secondary);
-    if (!channel) co_return channel.error();
-    channels_.push_back(*channel);
-    // Output that is not read any more would freeze QEMU. Its end is told by its monitor.
-    const auto on_error = [this](const Error& error) {
-      if (error.code != Errc::closed) dispatch(SvmStreamEnded{error});
-    };
-    nursery_.spawn((*channel)->pump(on_error, [] {}));
-  }
+  const auto attached = co_await attach_channels();
+  if (!attached) co_return attached.error();
   std::vector<std::pair<std::string, bool>> capabilities;
   for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, true);
   const auto set = co_await qmp::set_capabilities(*vm_.qmp, capabilities);
@@ -143,6 +150,11 @@ Task<Result<void>> SecondarySession::receive_bulk() {
       if (!received) co_return received.error();
       continue;
     }
+    if (header->type == wire::FrameType::translations) {
+      received = co_await receive_translations(*header);
+      if (!received) co_return received.error();
+      continue;
+    }
     if (machine_.phase() != SecondaryMachine::Phase::synchronising || header->number != offset) {
       co_return Error{Errc::protocol, "a piece of the initial stream out of place"};
     }
@@ -176,8 +188,24 @@ Task<Result<void>> SecondarySession::receive_checkpoint(wire::FrameHeader header
     co_return Error{Errc::protocol, "checkpoint " + std::to_string(header.number) +
                                         " came before the VM was synchronised"};
   }
-  whole_.emplace(header.number, std::move(buffer));
-  dispatch(CheckpointVerified{header.number});
+  const auto mode = (header.flags & wire::flag_runs) != 0 ? Mode::colo : Mode::periodic;
+  whole_.emplace(header.number, Whole{std::move(buffer), translations_});
+  dispatch(CheckpointVerified{header.number, mode});
+  co_return Result<void>();
+}
+
+Task<Result<void>> SecondarySession::receive_translations(wire::FrameHeader header) {
+  constexpr std::size_t head_size = 4;
+  std::vector<std::byte> payload(static_cast<std::size_t>(header.length));
+  const auto received = co_await peer_.bulk().receive(payload);
+  if (!received) co_return received.error();
+  const auto nic = payload.size() < head_size ? SIZE_MAX : load_be<std::uint32_t>(payload.data());
+  if (nic >= translations_.size()) {
+    co_return Error{Errc::protocol, "translations of a NIC that the VM does not have"};
+  }
+  auto table = proxy::decode_translations(std::span(payload).subspan(head_size));
+  if (!table) co_return table.error();
+  translations_[nic] = std::move(*table);
   co_return Result<void>();
 }
 
@@ -198,6 +226,126 @@ Task<Result<void>> SecondarySession::hear(Frame frame) {
                                           " frame, which has no place here"};
   }
   co_return Result<void>();
+}
+
+// ---- the guest's packets
+
+Task<Result<void>> SecondarySession::attach_channels() {
+  for (const auto& netdev : vm_.netdevs) {
+    auto channel = co_await NetChannel::attach_secondary(*vm_.qmp, netdev, settings_.channel);
+    if (!channel) co_return channel.error();
+    channels_.push_back(*channel);
+    translations_.emplace_back();
+    const auto nic = channels_.size() - 1;
+    channels_[nic]->serve(nursery_, channel_handlers(nic));
+  }
+  co_return Result<void>();
+}
+
+NetChannel::Handlers SecondarySession::channel_handlers(std::size_t nic) {
+  NetChannel::Handlers handlers;
+  // Output that is not read any more would freeze QEMU. Its end is told by its monitor.
+  handlers.failed = [this](const Error& error) {
+    if (error.code != Errc::closed) dispatch(SvmStreamEnded{error});
+  };
+  handlers.output = [this, nic](proxy::FrameSpan frames) {
+    // A primary that does not read has other troubles; what it misses times out there.
+    (void)peer_.post_packets(wire::FrameType::output, epoch_, nic, frames.bytes);
+  };
+  handlers.fed = [this] { feed_input(); };
+  return handlers;
+}
+
+Result<void> SecondarySession::hear_packets(const Frame& frame) {
+  if (frame.header.type == wire::FrameType::output) {
+    return Error{Errc::protocol, "the peer sent output packets, which only a secondary sends"};
+  }
+  const auto packets = decode_packets(frame.payload, channels_.size());
+  if (!packets) return packets.error();
+  const bool kept =
+      input_.push({frame.header.number, frame.header.type == wire::FrameType::reference,
+                   packets->nic, packets->frames.count, frame.payload});
+  // The VM misses something now; the next checkpoint makes up for it.
+  if (!kept) {
+    (void)peer_.post(wire::FrameType::ask, 0, settings_.host + " has no room for more input");
+  }
+  feed_input();
+  return {};
+}
+
+void SecondarySession::feed_input() {
+  while (feeding_) {
+    const auto* entry = input_.front(epoch_);
+    if (entry == nullptr) return;
+    auto& channel = *channels_[entry->nic];
+    if (channel.feeding() > feeding_bytes_max) return;  // goes on when QEMU has taken some of it
+    // It was decoded when it came.
+    const auto packets = decode_packets(entry->payload, channels_.size());
+    if (entry->reference) {
+      channel.reference(packets->frames);
+    } else {
+      channel.feed(packets->frames);
+    }
+    input_.pop();
+  }
+}
+
+void SecondarySession::perform(const BeginSecondaryEpoch& action) {
+  epoch_ = action.epoch;
+  feeding_ = true;
+  feed_input();
+}
+
+void SecondarySession::perform(const QuietInput& action) {
+  nursery_.spawn(quiet_input(action.rest));
+}
+
+Task<void> SecondarySession::quiet_input(bool rest) {
+  if (!rest) feeding_ = false;
+  const auto is_quiet = [&] {
+    const bool all_fed = !feeding_ || input_.front(epoch_) == nullptr;
+    return all_fed && std::ranges::all_of(channels_, [](const auto& c) { return c->is_quiet(); });
+  };
+  const auto deadline = steady_clock::now() + quiet_limit;
+  asio::steady_timer timer(executor_);
+  while (!is_quiet() && steady_clock::now() < deadline && !finished_) {
+    timer.expires_after(quiet_poll);
+    co_await timer.async_wait(use_tuple);
+  }
+  feeding_ = false;
+  dispatch(InputQuiet{});
+}
+
+void SecondarySession::perform(const EndEpoch&) {
+  for (const auto& channel : channels_) {
+    const auto ended = channel->end_epoch();
+    if (!ended && ended.error().code != Errc::closed) {
+      nursery_.spawn(give_up(ended.error()));
+      return;
+    }
+  }
+}
+
+Task<void> SecondarySession::give_up(Error error) {
+  dispatch(SvmStreamEnded{std::move(error)});
+  co_return;
+}
+
+Task<void> SecondarySession::watch_svm() {
+  Checkpoint loaded = 0;
+  auto since = steady_clock::now();
+  while (!finished_) {
+    co_await peer_.sleep(500ms);
+    if (!machine_.is_loading() || machine_.loaded() != loaded) {
+      loaded = machine_.loaded();
+      since = steady_clock::now();
+    }
+    const bool is_protecting = machine_.phase() == SecondaryMachine::Phase::protecting;
+    if (!is_protecting || steady_clock::now() - since < svm_limit) continue;
+    dispatch(SvmStreamEnded{{Errc::timed_out, "the secondary's QEMU does not load checkpoint " +
+                                                  std::to_string(loaded + 1)}});
+    co_return;
+  }
 }
 
 void SecondarySession::note_loss(const std::string& reason) {
@@ -295,7 +443,11 @@ void SecondarySession::perform(const Feed& action) {
 Task<void> SecondarySession::feed(Feed action) {
   const auto found = whole_.find(action.checkpoint);
   if (found == whole_.end()) co_return;
-  const auto bytes = found->second->bytes();
+  epoch_ = action.checkpoint;
+  for (std::size_t nic = 0; nic < channels_.size(); ++nic) {
+    channels_[nic]->load_epoch(found->second.translations[nic], action.mode);
+  }
+  const auto bytes = found->second.buffer->bytes();
   const auto buffer = asio::buffer(bytes.data(), bytes.size());
   // An error here is also seen by the reader of QEMU's answers, which reports it.
   co_await asio::async_write(stream_, buffer, use_tuple);
@@ -362,11 +514,9 @@ Task<void> SecondarySession::promote(Promote action) {
   failover_.loaded(action.checkpoint);
   observer_.event("loaded", "checkpoint " + std::to_string(action.checkpoint) + " is loaded",
                   {{"checkpoint", action.checkpoint}});
-  // The VM is stopped: its network is made ready first, so that its first packet already leaves.
-  for (const auto& channel : channels_) {
-    const auto detached = co_await channel->detach(*vm_.qmp);
-    if (!detached) observer_.event("refused", detached.error().message, {});
-  }
+  // The network is made ready first, so that the VM's first packet already leaves. It leaves
+  // through our hands; the filters go later, as far as they may.
+  for (const auto& channel : channels_) channel->become_solo();
   const auto connected = vm_.connect_network();
   if (!connected) observer_.event("refused", connected.error().message, {});
   close_stream();
@@ -389,6 +539,16 @@ void SecondarySession::perform(const Announce&) {
 Task<void> SecondarySession::announce() {
   const auto announced = co_await qmp::announce_self(*vm_.qmp);
   if (!announced) observer_.event("refused", announced.error().message, {});
+  std::vector<NetChannel::Pointer> translating;
+  for (const auto& channel : channels_) {
+    if (!channel->translator().idle()) {
+      translating.push_back(channel);
+      continue;
+    }
+    const auto detached = co_await channel->detach_in_order(*vm_.qmp);
+    if (!detached) observer_.event("refused", detached.error().message, {});
+  }
+  channels_ = std::move(translating);
   announcing_ = false;
   changed_.notify();
 }

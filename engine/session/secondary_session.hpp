@@ -13,6 +13,7 @@
 #include "base/nursery.hpp"
 #include "base/signal.hpp"
 #include "engine/checkpoint/buffer.hpp"
+#include "engine/session/input_queue.hpp"
 #include "engine/session/net_channel.hpp"
 #include "engine/session/peer_link.hpp"
 #include "engine/session/secondary_machine.hpp"
@@ -35,9 +36,11 @@ class SecondarySession {
 
   [[nodiscard]] const SecondaryMachine& machine() const noexcept { return machine_; }
   [[nodiscard]] SessionCounters counters() const;
-  [[nodiscard]] const std::vector<std::shared_ptr<NetChannel>>& channels() const {
-    return channels_;
-  }
+  [[nodiscard]] const std::vector<NetChannel::Pointer>& channels() const { return channels_; }
+  /// Once run() has returned: the channels of a promoted VM that translate connections, for the
+  /// VM's owner to serve.
+  std::vector<NetChannel::Pointer> take_channels() { return std::move(channels_); }
+  [[nodiscard]] const InputCounters& input() const noexcept { return input_.counters(); }
   [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_.times(); }
 
  private:
@@ -45,6 +48,9 @@ class SecondarySession {
   void perform(const TellPeer& action);
   void perform(const FeedRequest&);
   void perform(const Feed& action);
+  void perform(const QuietInput& action);
+  void perform(const EndEpoch&);
+  void perform(const BeginSecondaryEpoch& action);
   void perform(const CloseLanes&);
   void perform(const Claim& action);
   void perform(const StartLoadTimer&);
@@ -58,10 +64,18 @@ class SecondarySession {
   Task<void> read_bulk();
   Task<Result<void>> receive_bulk();
   Task<Result<void>> receive_checkpoint(wire::FrameHeader header);
+  Task<Result<void>> receive_translations(wire::FrameHeader header);
   Task<void> read_svm();
   Task<Result<void>> receive_svm();
   Task<Result<void>> forward_return_path();
   Task<Result<void>> hear(Frame frame);
+  Task<Result<void>> attach_channels();
+  [[nodiscard]] NetChannel::Handlers channel_handlers(std::size_t nic);
+  Result<void> hear_packets(const Frame& frame);
+  void feed_input();
+  Task<void> quiet_input(bool rest);
+  Task<void> watch_svm();
+  Task<void> give_up(Error error);
   Task<void> feed(Feed action);
   Task<void> claim(Claim action);
   Task<void> watch_load();
@@ -84,9 +98,18 @@ class SecondarySession {
   Signal changed_;  ///< any state that a coroutine here may wait for
 
   asio::posix::stream_descriptor stream_;
-  std::vector<std::shared_ptr<NetChannel>> channels_;
+  std::vector<NetChannel::Pointer> channels_;
+  InputQueue input_;
+  Checkpoint epoch_ = 0;  ///< of what the VM outputs
+  bool feeding_ = false;  ///< the VM takes the input of epoch_
   std::shared_ptr<checkpoint::BufferPool> buffers_;
-  std::map<Checkpoint, checkpoint::BufferPool::Lease> whole_;  ///< committed and not yet loaded
+  /// Committed and not yet loaded.
+  struct Whole {
+    checkpoint::BufferPool::Lease buffer;
+    std::vector<proxy::TranslationTable> translations;  ///< one a channel
+  };
+  std::map<Checkpoint, Whole> whole_;
+  std::vector<proxy::TranslationTable> translations_;  ///< of the checkpoint that is coming in
 
   bool announcing_ = false;
   SessionCounters counters_;

@@ -14,6 +14,7 @@
 
 #include "engine/arbiter/arbiter.hpp"
 #include "engine/session/machine.hpp"
+#include "engine/session/net_channel.hpp"
 #include "engine/transport/lane.hpp"
 #include "proxy/output_gate.hpp"
 #include "qmp/client.hpp"
@@ -34,11 +35,13 @@ struct PairSettings {
   Generation generation = 1;
   std::chrono::milliseconds heartbeat{100};
   std::chrono::milliseconds heartbeat_timeout{400};
-  std::chrono::milliseconds checkpoint_period{250};
+  Mode mode = Mode::periodic;                             ///< to begin with
+  std::chrono::milliseconds checkpoint_period{250};       ///< in periodic mode
+  std::chrono::milliseconds colo_checkpoint_max{10'000};  ///< in colo mode, at the latest
   std::uint64_t checkpoint_bytes_max =
       0;  ///< from the VM's memory size; nothing larger is accepted
   std::vector<std::string> colo_capabilities;
-  proxy::GateLimits gate;
+  ChannelSettings channel;
 };
 
 /// The largest checkpoint a VM of this much memory can have: every page with its record header, and
@@ -60,6 +63,8 @@ struct Observer {
 struct VmControl {
   std::shared_ptr<qmp::Client> qmp;
   std::vector<std::string> netdevs;
+  /// Of these, the channels that a failover has left, and that go on translating.
+  std::vector<NetChannel::Pointer> channels;
   /// Joins the VM's taps to their bridges.
   std::function<Result<void>()> connect_network;
   /// SIGKILLs QEMU and returns when it is gone.

@@ -47,12 +47,14 @@ struct FrameRule {
   FrameType type;
   bool on_bulk, on_packet, on_control;
   std::uint64_t length_max;
+  std::uint32_t flags = 0;
 };
 
 // The checkpoint's own limit depends on the VM and is given to decode_frame.
 constexpr std::array rules{
     FrameRule{FrameType::stream, true, false, false, stream_piece_max},
-    FrameRule{FrameType::checkpoint, true, false, false, 0},
+    FrameRule{FrameType::checkpoint, true, false, false, 0, flag_runs},
+    FrameRule{FrameType::translations, true, false, false, translations_payload_max},
     FrameRule{FrameType::heartbeat, false, true, true, 0},
     FrameRule{FrameType::setup, false, false, true, control_payload_max},
     FrameRule{FrameType::setup_done, false, false, true, 0},
@@ -63,6 +65,10 @@ constexpr std::array rules{
     FrameRule{FrameType::loaded, false, false, true, 0},
     FrameRule{FrameType::take_over, false, false, true, control_payload_max},
     FrameRule{FrameType::end, false, false, true, control_payload_max},
+    FrameRule{FrameType::ask, false, false, true, control_payload_max},
+    FrameRule{FrameType::input, false, true, false, packet_payload_max},
+    FrameRule{FrameType::reference, false, true, false, packet_payload_max},
+    FrameRule{FrameType::output, false, true, false, packet_payload_max},
 };
 
 bool allowed(const FrameRule& rule, LaneKind lane) {
@@ -97,6 +103,8 @@ std::string_view to_string(FrameType type) noexcept {
       return "stream";
     case FrameType::checkpoint:
       return "checkpoint";
+    case FrameType::translations:
+      return "translations";
     case FrameType::heartbeat:
       return "heartbeat";
     case FrameType::setup:
@@ -117,6 +125,14 @@ std::string_view to_string(FrameType type) noexcept {
       return "take-over";
     case FrameType::end:
       return "end";
+    case FrameType::ask:
+      return "ask";
+    case FrameType::input:
+      return "input";
+    case FrameType::reference:
+      return "reference";
+    case FrameType::output:
+      return "output";
   }
   return "unknown";
 }
@@ -152,6 +168,7 @@ Result<HelloAnswerHeader> decode_hello_answer(std::span<const std::byte, hello_h
 std::array<std::byte, frame_header_size> encode_frame(const FrameHeader& header) {
   std::array<std::byte, frame_header_size> out{};
   store_be<std::uint32_t>(&out[0], static_cast<std::uint32_t>(header.type));
+  store_be<std::uint32_t>(&out[4], header.flags);
   store_be<std::uint64_t>(&out[8], header.number);
   store_be<std::uint64_t>(&out[16], header.length);
   return out;
@@ -167,12 +184,13 @@ Result<FrameHeader> decode_frame(std::span<const std::byte, frame_header_size> b
                                      std::string(to_string(type)) + ") on the " +
                                      std::string(to_string(lane)) + " lane"};
   }
-  if (load_be<std::uint32_t>(&bytes[4]) != 0) {
+  const auto flags = load_be<std::uint32_t>(&bytes[4]);
+  if ((flags & ~rule->flags) != 0) {
     return Error{Errc::protocol,
-                 "reserved bits are set in a " + std::string(to_string(type)) + " frame"};
+                 "unknown flags are set in a " + std::string(to_string(type)) + " frame"};
   }
   const FrameHeader header{type, load_be<std::uint64_t>(&bytes[8]),
-                           load_be<std::uint64_t>(&bytes[16])};
+                           load_be<std::uint64_t>(&bytes[16]), flags};
   const auto length_max = type == FrameType::checkpoint ? checkpoint_max : rule->length_max;
   if (header.length > length_max) {
     return Error{Errc::limit, "a " + std::string(to_string(type)) + " frame of " +

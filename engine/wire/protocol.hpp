@@ -19,7 +19,7 @@
 namespace tandem::wire {
 
 /// Raised with every change that an older daemon would misunderstand; peers must have the same.
-inline constexpr std::uint16_t protocol_version = 1;
+inline constexpr std::uint16_t protocol_version = 2;
 
 enum class LaneKind : std::uint16_t { bulk = 1, packet = 2, control = 3 };
 std::string_view to_string(LaneKind kind) noexcept;
@@ -52,6 +52,8 @@ enum class FrameType : std::uint32_t {
   stream = 1,  ///< a piece of the initial migration stream, opaque
   checkpoint =
       2,  ///< checkpoint `number`, followed by its digest (digest_size bytes, not in `length`)
+  translations = 3,  ///< the connections that the primary's host translates, as of checkpoint
+                     ///< `number`, which follows; holds until the next frame of this type
   // packet and control lane
   heartbeat = 16,
   // control lane
@@ -64,25 +66,37 @@ enum class FrameType : std::uint32_t {
   loaded = 23,       ///< the secondary VM has loaded checkpoint `number`
   take_over = 24,    ///< JSON {"reason"}: the primary VM has ended for good; go on
   end = 25,          ///< JSON {"reason"}: protection ends, the secondary VM is not needed any more
+  ask = 26,          ///< JSON {"reason"}: the secondary's host wants a checkpoint
+  // packet lane; `number` is the epoch, the payload be32 index of the NIC and whole frames in the
+  // framing of QEMU's filter chardevs
+  input = 32,      ///< what clients have sent to the primary VM
+  reference = 33,  ///< the primary VM's SYN segments, which the secondary's are measured against
+  output = 34,     ///< what the secondary VM has sent
 };
 std::string_view to_string(FrameType type) noexcept;
 
 inline constexpr std::size_t frame_header_size = 24;
 inline constexpr std::size_t stream_piece_max = 1u << 20;
 inline constexpr std::size_t control_payload_max = 256u << 10;
+inline constexpr std::size_t packet_payload_max = 512u << 10;
+inline constexpr std::size_t translations_payload_max = 4u << 20;
 inline constexpr std::size_t digest_size = 16;  ///< XXH3, 128 bits, canonical byte order
+
+/// A flag of checkpoint frames: the secondary VM runs in the epoch that begins with it (COLO mode).
+inline constexpr std::uint32_t flag_runs = 1;
 
 struct FrameHeader {
   FrameType type;
-  std::uint64_t number = 0;  ///< checkpoint or sequence number
+  std::uint64_t number = 0;  ///< checkpoint, epoch or sequence number
   std::uint64_t length = 0;  ///< payload bytes that follow
+  std::uint32_t flags = 0;
   friend bool operator==(const FrameHeader&, const FrameHeader&) = default;
 };
 
 std::array<std::byte, frame_header_size> encode_frame(const FrameHeader& header);
 
 /// `checkpoint_max` bounds a checkpoint's length. Errc::protocol: an unknown type, one that does
-/// not belong on this lane, or reserved bits set; ::limit: too long.
+/// not belong on this lane, or unknown flags; ::limit: too long.
 Result<FrameHeader> decode_frame(std::span<const std::byte, frame_header_size> bytes, LaneKind lane,
                                  std::uint64_t checkpoint_max);
 

@@ -23,6 +23,7 @@ struct Passed {
 /// Feeds the bytes in pieces whose sizes follow from `seed` (0: one piece); every frame is an
 /// epoch.
 Passed pass(std::span<const std::byte> bytes, std::uint32_t seed) {
+  FrameAssembler assembler;
   OutputGate gate;
   gate.hold();
   Passed passed;
@@ -31,19 +32,21 @@ Passed pass(std::span<const std::byte> bytes, std::uint32_t seed) {
     seed = seed == 0 ? 0 : seed * 1664525 + 1013904223;
     const auto size =
         seed == 0 ? bytes.size() : std::min<std::size_t>(bytes.size(), 1 + (seed >> 27));
-    if (!gate.capture(bytes.first(size))) {
+    const auto frames = assembler.add(bytes.first(size));
+    if (!frames) {
       passed.refused = true;
       break;
     }
+    gate.capture(*frames);
     bytes = bytes.subspan(size);
     gate.close_epoch(epoch);
     gate.release_through(epoch++);
   }
   require(gate.held_frames() == 0 && gate.held_bytes() == 0);
   while (!gate.outbox().empty()) {
-    const auto piece = gate.outbox();
+    const auto piece = gate.outbox().front();
     passed.bytes.insert(passed.bytes.end(), piece.begin(), piece.end());
-    gate.consume(piece.size());
+    gate.outbox().consume(piece.size());
   }
   return passed;
 }

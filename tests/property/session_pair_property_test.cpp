@@ -1,6 +1,6 @@
 // Both session machines against a small model of everything around them: two VMs, a network that
-// delays and breaks, an arbiter whose answers get lost. Random schedules, and after every step what
-// must never be.
+// delays and breaks, an arbiter whose answers get lost, and an operator who changes the mode.
+// Random schedules, and after every step what must never be.
 //
 // A schedule is a list of numbers; each picks one of the steps that are possible then. When a
 // property fails, rapidcheck prints the seed and the shortest schedule that it could find.
@@ -38,7 +38,7 @@ struct Faults {
 
 class Model {
  public:
-  explicit Model(Faults faults) : faults_(faults) {
+  Model(Faults faults, Mode mode) : faults_(faults), primary_({.generation = 1, .mode = mode}) {
     record_ = *arbiter::establish(std::nullopt, "demo", "alpha", "beta");
   }
 
@@ -82,6 +82,8 @@ class Model {
 
   [[nodiscard]] bool promoted() const { return promoted_from_.has_value(); }
   [[nodiscard]] bool alone() const { return alone_running_; }
+  [[nodiscard]] bool promoted_while_running() const { return promoted_while_running_; }
+  [[nodiscard]] std::uint64_t compared() const { return compared_; }
   [[nodiscard]] Checkpoint verified() const { return verified_; }
 
  private:
@@ -97,7 +99,8 @@ class Model {
   void collect(Steps& steps, bool new_work = true) {
     // The primary VM.
     if (pvm_ == Pvm::running && pvm_in_colo_ && new_work) {
-      steps.push_back([this] { output(); });
+      // More than one output an epoch, most of the time.
+      for (int i = 0; i < 3; ++i) steps.push_back([this] { output(); });
       steps.push_back([this] {
         pvm_ = Pvm::asked;
         primary(VmRequest{});
@@ -133,6 +136,12 @@ class Model {
       });
     }
     if (alone_running_ && new_work) steps.push_back([this] { output(); });
+    if (new_work && pvm_ == Pvm::running) {
+      const auto other = primary_.wanted_mode() == Mode::colo ? Mode::periodic : Mode::colo;
+      steps.push_back([this, other] {
+        if (++mode_wishes_ % 8 == 0) primary(SetMode{other});
+      });
+    }
 
     // The secondary VM.
     if (!svm_dead_ && !svm_said_ready_) {
@@ -142,6 +151,20 @@ class Model {
       });
     }
     if (!svm_dead_ && !svm_inbox_.empty()) steps.push_back([this] { svm_step(); });
+    if (svm_running_ && !svm_dead_ && !promoted_from_ && svm_may_output()) {
+      // The same input makes the same output; it may come earlier here than there.
+      const auto sent = [this] {
+        ++svm_outputs_;
+        if (secondary_lanes_open_) packets_.push_back({svm_loaded_, svm_outputs_});
+      };
+      steps.insert(steps.end(), 2, sent);
+    }
+    if (quiet_pending_ && !svm_dead_) {
+      steps.push_back([this] {
+        quiet_pending_ = false;
+        secondary(InputQuiet{});
+      });
+    }
     if (promote_pending_ && !svm_dead_) {
       steps.push_back([this] {
         promote_pending_ = false;
@@ -156,8 +179,20 @@ class Model {
         const auto checkpoint = bulk_.front();
         bulk_.pop_front();
         const auto before = secondary_.committed();
-        secondary(CheckpointVerified{checkpoint});
-        if (secondary_.committed() > before) verified_ = checkpoint;
+        secondary(CheckpointVerified{checkpoint.number, checkpoint.mode});
+        if (secondary_.committed() > before) verified_ = checkpoint.number;
+      });
+    }
+    if (!packets_.empty()) {
+      steps.push_back([this] {
+        const auto packet = packets_.front();
+        packets_.pop_front();
+        if (primary_.phase() != PrimaryMachine::Phase::protecting) return;
+        RC_ASSERT(packet.epoch <= primary_.last());
+        if (packet.epoch != primary_.last()) return;  // R6
+        RC_ASSERT(comparing_);
+        svm_seen_ = packet.number;
+        compare();
       });
     }
     if (!to_secondary_.empty()) {
@@ -204,6 +239,7 @@ class Model {
     if (faults_.network && !connected_) {
       if (!bulk_.empty()) steps.push_back([this] { bulk_.pop_back(); });
       if (!to_primary_.empty()) steps.push_back([this] { to_primary_.clear(); });
+      if (!packets_.empty()) steps.push_back([this] { packets_.clear(); });
       if (!to_secondary_.empty()) steps.push_back([this] { to_secondary_.clear(); });
     }
     if (faults_.primary_vm && pvm_ != Pvm::dead && !alone_running_) {
@@ -250,19 +286,53 @@ class Model {
   // ---- the world's side of it
 
   void output() {
-    // The frame's content is its number, so that what leaves can be told apart.
     ++outputs_;
+    if (comparing_) {
+      waiting_.push_back(outputs_);
+      compare();
+    } else {
+      const auto frame = frame_of(outputs_);
+      gate_.capture({frame, 1});
+      look_at_outbox();
+    }
+  }
+
+  /// A frame's content is its number, so that what leaves can be told apart.
+  static std::array<std::byte, proxy::frame_prefix_size + 8> frame_of(std::uint64_t number) {
     std::array<std::byte, proxy::frame_prefix_size + 8> frame{};
     store_be<std::uint32_t>(&frame[0], 8);
-    store_be<std::uint64_t>(&frame[proxy::frame_prefix_size], outputs_);
-    RC_ASSERT(bool(gate_.capture(frame)));
+    store_be<std::uint64_t>(&frame[proxy::frame_prefix_size], number);
+    return frame;
+  }
+
+  void compare() {
+    while (!waiting_.empty() && waiting_.front() <= svm_seen_) {
+      const auto frame = frame_of(waiting_.front());
+      waiting_.pop_front();
+      ++compared_;
+      gate_.pass({frame, 1});
+    }
     look_at_outbox();
+  }
+
+  /// What has not been compared waits for the commit.
+  void end_comparison() {
+    for (const auto number : waiting_) {
+      const auto frame = frame_of(number);
+      gate_.capture({frame, 1});
+    }
+    waiting_.clear();
+  }
+
+  [[nodiscard]] bool svm_may_output() const {
+    const auto end = outputs_in_.find(svm_loaded_ + 1);
+    return svm_outputs_ < (end == outputs_in_.end() ? outputs_ + 2 : end->second);
   }
 
   /// What the world sees.
   void look_at_outbox() {
     while (!gate_.outbox().empty()) {
-      const auto bytes = gate_.outbox();
+      const auto bytes = gate_.outbox().front();
       constexpr auto size = proxy::frame_prefix_size + 8;
       RC_ASSERT(bytes.size() % size == 0u);
       for (std::size_t at = 0; at < bytes.size(); at += size) {
@@ -270,7 +340,7 @@ class Model {
         RC_ASSERT(number == seen_ + 1);  // in order, and none is missing
         seen_ = number;
       }
-      gate_.consume(bytes.size());
+      gate_.outbox().consume(bytes.size());
     }
   }
 
@@ -278,6 +348,7 @@ class Model {
     const auto item = svm_inbox_.front();
     if (!item) {  // a REQUEST: the VM stops
       svm_inbox_.pop_front();
+      svm_running_ = false;
       secondary(SvmReply{});
       return;
     }
@@ -289,6 +360,7 @@ class Model {
     svm_receiving_ = false;
     svm_inbox_.pop_front();
     svm_loaded_ = *item;
+    svm_outputs_ = outputs_in_.at(*item);
     secondary(SvmLoaded{});
   }
 
@@ -375,7 +447,19 @@ class Model {
     if (pvm_ == Pvm::sent) pvm_ = Pvm::running;
   }
   void perform(const HoldOutput&) { gate_.hold(); }
-  void perform(const CloseEpoch& action) { gate_.close_epoch(action.epoch); }
+  void perform(const CloseEpoch& action) {
+    end_comparison();
+    gate_.close_epoch(action.epoch);
+  }
+  void perform(const BeginEpoch& action) {
+    RC_ASSERT(action.epoch == primary_.last());
+    comparing_ = action.mode == Mode::colo;
+    svm_seen_ = 0;
+  }
+  void perform(const SecondaryEntered& action) {
+    RC_ASSERT(comparing_);
+    RC_ASSERT(action.epoch == primary_.last());
+  }
   void perform(const ReleaseThrough& action) {
     // Rule R2, seen from the other side: the secondary must have verified the next checkpoint.
     RC_ASSERT(verified_ >= action.epoch + 1);
@@ -383,7 +467,7 @@ class Model {
     look_at_outbox();
   }
   void perform(const Ship& action) {
-    if (lanes_open_) bulk_.push_back(action.checkpoint);
+    if (lanes_open_) bulk_.push_back(action);
   }
   void perform(const TriggerCheckpoint&) {}
   void perform(const TellPeer& action) {
@@ -406,6 +490,8 @@ class Model {
   }
   void perform(const OpenGate&) {
     RC_ASSERT(alone_running_);
+    end_comparison();
+    comparing_ = false;
     gate_.open();
     look_at_outbox();
   }
@@ -423,6 +509,7 @@ class Model {
   void perform_secondary(const FeedRequest&) { svm_inbox_.push_back(std::nullopt); }
   void perform_secondary(const Feed& action) {
     RC_ASSERT(action.checkpoint == svm_loaded_ + 1);  // none is skipped, none comes twice
+    RC_ASSERT(!svm_running_);  // a checkpoint is loaded into a VM that stands still
     svm_inbox_.push_back(action.checkpoint);
   }
   void perform_secondary(const TellPeer& action) {
@@ -440,12 +527,23 @@ class Model {
     secondary_claim_ = action.generation;
   }
   void perform_secondary(const StartLoadTimer&) {}
+  void perform_secondary(const QuietInput&) {
+    RC_ASSERT(svm_running_ && !quiet_pending_);
+    quiet_pending_ = true;
+  }
+  void perform_secondary(const EndEpoch&) { RC_ASSERT(!svm_running_); }
+  void perform_secondary(const BeginSecondaryEpoch& action) {
+    RC_ASSERT(action.epoch == svm_loaded_);  // R4
+    svm_running_ = true;
+  }
   void perform_secondary(const Promote& action) {
     RC_ASSERT(record_.solo == "beta");
     // R7: the newest that it has acknowledged, and the VM has really loaded it.
     RC_ASSERT(action.checkpoint == acknowledged_);
     RC_ASSERT(action.checkpoint == svm_loaded_);
     promoted_from_ = action.checkpoint;
+    promoted_while_running_ = svm_running_;
+    if (!svm_running_) svm_outputs_ = svm_loaded_ == 0 ? 0 : outputs_in_.at(svm_loaded_);
     promote_pending_ = true;
   }
   void perform_secondary(const Announce&) {}
@@ -467,10 +565,7 @@ class Model {
     RC_ASSERT(!promoted_from_ || record_.solo == "beta");
     RC_ASSERT(!alone_running_ || record_.solo == "alpha");
     // R1 and R2: no client has seen output that the surviving state does not contain.
-    if (promoted_from_) {
-      const auto contained = *promoted_from_ == 0 ? 0 : outputs_in_.at(*promoted_from_);
-      RC_ASSERT(seen_ <= contained);
-    }
+    if (promoted_from_) RC_ASSERT(seen_ <= svm_outputs_);
     // R5: at most two answers without their commit.
     RC_ASSERT(answered_ <= primary_.committed() + 2);
     RC_ASSERT(primary_.committed() <= verified_);
@@ -478,7 +573,7 @@ class Model {
   }
 
   Faults faults_;
-  PrimaryMachine primary_{{.generation = 1}};
+  PrimaryMachine primary_;
   SecondaryMachine secondary_{{.generation = 1}};
   arbiter::Record record_;
   std::optional<Generation> primary_claim_, secondary_claim_;
@@ -486,7 +581,17 @@ class Model {
 
   bool connected_ = true;
   bool lanes_open_ = true, secondary_lanes_open_ = true;
-  std::deque<Checkpoint> bulk_;
+  struct Shipped {
+    Checkpoint number;
+    Mode mode;
+    Shipped(const Ship& ship) : number(ship.checkpoint), mode(ship.mode) {}
+  };
+  std::deque<Shipped> bulk_;
+  struct Packet {
+    Checkpoint epoch;
+    std::uint64_t number;
+  };
+  std::deque<Packet> packets_;
   std::deque<FromPrimary> to_secondary_;
   std::deque<TellPeer> to_primary_;
 
@@ -496,12 +601,19 @@ class Model {
   bool was_protected_ = false, ended_on_purpose_ = false;
   proxy::OutputGate gate_;
   std::uint64_t outputs_ = 0, seen_ = 0;
+  bool comparing_ = false;
+  std::deque<std::uint64_t> waiting_;
+  std::uint64_t svm_seen_ = 0;  ///< what has come of the secondary's output in this epoch
+  std::uint64_t compared_ = 0;
+  std::uint32_t mode_wishes_ = 0;
   Checkpoint next_checkpoint_ = 1;
   std::map<Checkpoint, std::uint64_t> outputs_in_;
   std::uint64_t answered_ = 0;
 
   bool svm_said_ready_ = false, svm_receiving_ = false, svm_dead_ = false;
   std::deque<std::optional<Checkpoint>> svm_inbox_;  ///< a REQUEST, or a checkpoint to load
+  bool svm_running_ = false, quiet_pending_ = false, promoted_while_running_ = false;
+  std::uint64_t svm_outputs_ = 0;  ///< contained in the secondary VM's state
   Checkpoint svm_loaded_ = 0, verified_ = 0, acknowledged_ = 0;
   std::optional<Checkpoint> promoted_from_;
   bool promote_pending_ = false, promoted_running_ = false;
@@ -514,10 +626,10 @@ class Model {
 
 /// A run without faults first, so that the pair is protected and at work when they begin.
 void play(Faults faults) {
-  const auto quiet = *rc::gen::inRange(0, 120);
+  const auto quiet = *rc::gen::inRange(0, 400);
   const auto schedule =
       *rc::gen::container<std::vector<std::uint32_t>>(rc::gen::inRange<std::uint32_t>(0, 5040));
-  Model model(faults);
+  Model model(faults, *rc::gen::element(Mode::periodic, Mode::colo));
   std::uint32_t turn = *rc::gen::arbitrary<std::uint32_t>();
   for (int i = 0; i < quiet; ++i) {
     turn = turn * 1664525 + 1013904223;
@@ -529,6 +641,8 @@ void play(Faults faults) {
   RC_CLASSIFY(model.promoted(), "the secondary took over");
   RC_CLASSIFY(model.promoted() && model.verified() > 2, "after several checkpoints");
   RC_CLASSIFY(model.alone(), "the primary went on alone");
+  RC_CLASSIFY(model.compared() > 0, "output left by comparison");
+  RC_CLASSIFY(model.promoted_while_running(), "the secondary took over while it ran");
 }
 
 RC_GTEST_PROP(SessionPair, KeepsItsPromisesUnderAllFaults, ()) {

@@ -35,18 +35,23 @@ Bytes operator+(Bytes a, const Bytes& b) {
   return a;
 }
 
+FrameSpan whole(const Bytes& bytes) {
+  const auto scan = FrameScanner::scan(bytes);
+  EXPECT_TRUE(scan && scan->complete == bytes.size());
+  return {bytes, scan ? scan->frames : 0};
+}
+
 void capture(OutputGate& gate, const Bytes& bytes) {
-  const auto taken = gate.capture(bytes);
-  ASSERT_TRUE(taken) << taken.error().message;
+  gate.capture(whole(bytes));
 }
 
 /// Everything that may leave now.
 Bytes leave(OutputGate& gate) {
   Bytes out;
   while (!gate.outbox().empty()) {
-    const auto piece = gate.outbox();
+    const auto piece = gate.outbox().front();
     out.insert(out.end(), piece.begin(), piece.end());
-    gate.consume(piece.size());
+    gate.outbox().consume(piece.size());
   }
   return out;
 }
@@ -160,68 +165,120 @@ TEST(OutputGate, OpenLetsEverythingLeaveInOrderAndLaterFramesPass) {
   EXPECT_EQ(gate.held_bytes(), 0u);
 }
 
-TEST(OutputGate, DiscardForgetsWhatIsHeldAndCountsIt) {
+TEST(OutputGate, WhatMayPassLeavesAtOnceIfNothingEarlierIsHeld) {
   OutputGate gate;
-  capture(gate, frame("free"));
+  gate.hold();
+  capture(gate, frame("held"));
+  gate.pass(whole(frame("passed")));
+  EXPECT_EQ(leave(gate), frame("passed")) << "the epoch's other output is compared, not ordered";
+  EXPECT_EQ(gate.held_frames(), 1u);
+}
+
+TEST(OutputGate, WhatMayPassLeavesBehindEarlierEpochs) {
+  OutputGate gate;
+  gate.hold();
+  capture(gate, frame("epoch 0"));
+  gate.close_epoch(0);
+  gate.pass(whole(frame("of epoch 1")));
+  EXPECT_TRUE(leave(gate).empty());
+  gate.release_through(0);
+  EXPECT_EQ(leave(gate), frame("epoch 0") + frame("of epoch 1"));
+}
+
+TEST(OutputGate, WhatMayPassLeavesBeforeTheRestOfItsEpoch) {
+  OutputGate gate;
+  gate.hold();
+  capture(gate, frame("epoch 0"));
+  gate.close_epoch(0);
+  gate.pass(whole(frame("passed in 1")));
+  capture(gate, frame("held in 1"));
+  gate.close_epoch(1);
+  gate.pass(whole(frame("passed in 2")));
+  gate.release_through(0);
+  EXPECT_EQ(leave(gate), frame("epoch 0")) << "epoch 1 is closed, and goes as one";
+  gate.release_through(1);
+  EXPECT_EQ(leave(gate), frame("passed in 1") + frame("held in 1") + frame("passed in 2"));
+  EXPECT_EQ(gate.held_frames(), 0u);
+  EXPECT_EQ(gate.held_bytes(), 0u);
+}
+
+TEST(OutputGate, OpenLetsWhatMayPassLeaveInItsPlace) {
+  OutputGate gate;
   gate.hold();
   capture(gate, frame("a"));
   gate.close_epoch(0);
-  capture(gate, frame("b"));
-  gate.discard();
-  EXPECT_EQ(gate.counters().dropped_frames, 2u);
-  EXPECT_EQ(gate.held_bytes(), 0u);
-  EXPECT_EQ(gate.held_frames(), 0u);
-  gate.release_through(9);
+  gate.pass(whole(frame("b")));
+  capture(gate, frame("c"));
   gate.open();
-  EXPECT_EQ(leave(gate), frame("free")) << "what may leave already is not forgotten";
+  EXPECT_EQ(leave(gate), frame("a") + frame("b") + frame("c"));
 }
 
-TEST(OutputGate, AFrameMayBeCutAnywhere) {
+Bytes add(FrameAssembler& assembler, const Bytes& bytes) {
+  const auto frames = assembler.add(bytes);
+  EXPECT_TRUE(frames);
+  return frames ? Bytes(frames->bytes.begin(), frames->bytes.end()) : Bytes();
+}
+
+TEST(FrameAssembler, AFrameMayBeCutAnywhere) {
   const auto bytes = frame("first", 2) + frame("the second one");
   for (std::size_t cut = 0; cut <= bytes.size(); ++cut) {
-    OutputGate gate;
-    gate.hold();
-    capture(gate, {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(cut)});
-    EXPECT_EQ(gate.mid_frame(), cut != 0 && cut != frame("first").size() && cut != bytes.size())
+    FrameAssembler assembler;
+    const auto middle = bytes.begin() + static_cast<std::ptrdiff_t>(cut);
+    auto whole_frames = add(assembler, {bytes.begin(), middle});
+    EXPECT_EQ(assembler.mid_frame(),
+              cut != 0 && cut != frame("first").size() && cut != bytes.size())
         << cut;
-    capture(gate, {bytes.begin() + static_cast<std::ptrdiff_t>(cut), bytes.end()});
-    EXPECT_FALSE(gate.mid_frame()) << cut;
-    EXPECT_EQ(gate.held_frames(), 2u) << cut;
-    gate.open();
-    EXPECT_EQ(leave(gate), bytes) << cut;
+    whole_frames = whole_frames + add(assembler, {middle, bytes.end()});
+    EXPECT_FALSE(assembler.mid_frame()) << cut;
+    EXPECT_EQ(whole_frames, bytes) << cut;
   }
 }
 
-TEST(OutputGate, FramesMayComeByteByByte) {
+TEST(FrameAssembler, FramesMayComeByteByByte) {
   const auto bytes = frame("first", 2) + frame("second");
-  OutputGate gate;
-  for (const auto byte : bytes) capture(gate, {byte});
-  EXPECT_EQ(leave(gate), bytes);
-  EXPECT_EQ(gate.counters().captured_frames, 2u);
+  FrameAssembler assembler;
+  Bytes whole_frames;
+  std::size_t count = 0;
+  for (const auto byte : bytes) {
+    const Bytes one{byte};
+    const auto frames = assembler.add(one);
+    ASSERT_TRUE(frames);
+    count += frames->count;
+    whole_frames.insert(whole_frames.end(), frames->bytes.begin(), frames->bytes.end());
+  }
+  EXPECT_EQ(whole_frames, bytes);
+  EXPECT_EQ(count, 2u);
 }
 
-TEST(OutputGate, AFrameBelongsToTheEpochInWhichItEnds) {
-  const auto bytes = frame("across");
-  OutputGate gate;
-  gate.hold();
-  capture(gate, {bytes.begin(), bytes.begin() + 5});
-  gate.close_epoch(0);
-  capture(gate, {bytes.begin() + 5, bytes.end()});
-  gate.close_epoch(1);
-  gate.release_through(0);
-  EXPECT_TRUE(leave(gate).empty());
-  gate.release_through(1);
-  EXPECT_EQ(leave(gate), bytes);
+TEST(FrameAssembler, MalformedBytesAreAnErrorAlsoBehindAPartialFrame) {
+  FrameAssembler assembler;
+  EXPECT_EQ(assembler.add(prefix(0, 0)).error().code, Errc::protocol);
+  FrameAssembler second;
+  EXPECT_TRUE(add(second, {std::byte{0xff}}).empty());
+  const Bytes rest(7, std::byte{0xff});
+  const auto frames = second.add(rest);
+  ASSERT_FALSE(frames);
+  EXPECT_EQ(frames.error().code, Errc::protocol);
 }
 
-TEST(OutputGate, MalformedBytesAreAnErrorAlsoBehindAPartialFrame) {
-  OutputGate gate;
-  EXPECT_EQ(gate.capture(prefix(0, 0)).error().code, Errc::protocol);
-  OutputGate second;
-  capture(second, {std::byte{0xff}});
-  const auto taken = second.capture(Bytes(7, std::byte{0xff}));
-  ASSERT_FALSE(taken);
-  EXPECT_EQ(taken.error().code, Errc::protocol);
+TEST(ByteQueue, GivesBackWhatWasAppendedInAnyPieces) {
+  ByteQueue queue;
+  Bytes all;
+  for (std::size_t i = 0; i < 300; ++i) {
+    const Bytes piece(i * 7, static_cast<std::byte>(i));
+    queue.append(piece);
+    all = all + piece;
+  }
+  EXPECT_EQ(queue.size(), all.size());
+  Bytes out;
+  while (!queue.empty()) {
+    const auto front = queue.front();
+    const auto n = std::min<std::size_t>(front.size(), 1000);
+    out.insert(out.end(), front.begin(), front.begin() + static_cast<std::ptrdiff_t>(n));
+    queue.consume(n);
+  }
+  EXPECT_EQ(out, all);
+  EXPECT_TRUE(queue.front().empty());
 }
 
 TEST(OutputGate, PassingTheSoftLimitAsksForACheckpoint) {
@@ -266,9 +323,10 @@ TEST(OutputGate, TheOutboxIsConsumedInPiecesOfAnySize) {
     capture(gate, frame("b"));
     Bytes out;
     while (!gate.outbox().empty()) {
-      const auto piece = gate.outbox().first(std::min(step, gate.outbox().size()));
+      const auto front = gate.outbox().front();
+      const auto piece = front.first(std::min(step, front.size()));
       out.insert(out.end(), piece.begin(), piece.end());
-      gate.consume(piece.size());
+      gate.outbox().consume(piece.size());
     }
     EXPECT_EQ(out, bytes) << step;
   }

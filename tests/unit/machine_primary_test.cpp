@@ -89,6 +89,45 @@ TEST_F(PrimaryMachineTest, R3_AnEpochIsClosedWhenTheVmHasStoppedAndBeforeItRunsA
   EXPECT_TRUE(has<AnswerCheckpoint>(on(VmCheckpoint{})));
 }
 
+TEST_F(PrimaryMachineTest, AModeBeginsWithACheckpointWhichIsAskedForAtOnce) {
+  protect();
+  EXPECT_TRUE(has<TriggerCheckpoint>(on(SetMode{Mode::colo})));
+  EXPECT_EQ(machine_.mode(), Mode::periodic);
+  on(VmRequest{});
+  const auto stopped = on(VmSend{});
+  EXPECT_LT(place<CloseEpoch>(stopped), place<BeginEpoch>(stopped));
+  EXPECT_EQ(find<BeginEpoch>(stopped)->epoch, 1u);
+  EXPECT_EQ(find<BeginEpoch>(stopped)->mode, Mode::colo);
+  EXPECT_EQ(find<Ship>(on(VmCheckpoint{}))->mode, Mode::colo) << "the peer's VM must run in it";
+  EXPECT_EQ(machine_.mode(), Mode::colo);
+}
+
+TEST_F(PrimaryMachineTest, AModeThatChangesDuringACheckpointBeginsWithTheNext) {
+  protect();
+  on(VmRequest{});
+  on(VmSend{});
+  on(SetMode{Mode::colo});
+  EXPECT_EQ(find<Ship>(on(VmCheckpoint{}))->mode, Mode::periodic);
+  EXPECT_EQ(find<Ship>(checkpoint())->mode, Mode::colo);
+}
+
+TEST_F(PrimaryMachineTest, APairThatIsToBeginInColoModeAsksForItsFirstCheckpoint) {
+  PrimaryMachine machine({.generation = 3, .mode = Mode::colo});
+  EXPECT_TRUE(has<TriggerCheckpoint>(machine.on(PeerReady{})));
+  EXPECT_EQ(machine.mode(), Mode::periodic) << "the peer's VM stands still until then";
+}
+
+TEST_F(PrimaryMachineTest, R6_OnlyTheSecondaryOfThisEpochIsCompared) {
+  protect();
+  on(SetMode{Mode::colo});
+  checkpoint();
+  checkpoint();
+  on(PeerCommitted{1});
+  on(PeerCommitted{2});
+  EXPECT_FALSE(has<SecondaryEntered>(on(PeerLoaded{1}))) << "it runs in epoch 1, we in epoch 2";
+  EXPECT_EQ(find<SecondaryEntered>(on(PeerLoaded{2}))->epoch, 2u);
+}
+
 TEST_F(PrimaryMachineTest, R5_TheVmRunsOnBeforeThePeerHasTheCheckpoint) {
   protect();
   const auto actions = checkpoint();

@@ -51,6 +51,15 @@ class SecondaryMachineTest : public testing::Test {
     return on(SvmReply{});
   }
 
+  /// The VM runs from checkpoint 1, in colo mode.
+  void run_in_colo() {
+    protect();
+    on(CheckpointVerified{1, Mode::colo});
+    on(SvmReceived{});
+    on(SvmLoaded{});
+    ASSERT_EQ(machine_.mode(), Mode::colo);
+  }
+
   SecondaryMachine machine_{{.generation = 3}};
 };
 
@@ -101,7 +110,78 @@ TEST_F(SecondaryMachineTest, TheSecondaryVmStopsAgainRightAfterEachLoad) {
   on(CheckpointVerified{1});
   EXPECT_TRUE(has<FeedRequest>(on(SvmReceived{})));
   EXPECT_TRUE(tells(on(SvmLoaded{}), wire::FrameType::loaded, 1));
-  EXPECT_TRUE(on(SvmReply{}).empty()) << "stopped, and there is nothing to load";
+  const auto stopped = on(SvmReply{});
+  EXPECT_TRUE(has<EndEpoch>(stopped));
+  EXPECT_FALSE(has<Feed>(stopped)) << "there is nothing to load";
+}
+
+TEST_F(SecondaryMachineTest, InColoModeTheSecondaryVmRunsOnAfterItsLoad) {
+  protect();
+  EXPECT_EQ(find<Feed>(on(CheckpointVerified{1, Mode::colo}))->mode, Mode::colo);
+  EXPECT_FALSE(has<FeedRequest>(on(SvmReceived{})));
+  const auto actions = on(SvmLoaded{});
+  EXPECT_EQ(find<BeginSecondaryEpoch>(actions)->epoch, 1u);
+  EXPECT_FALSE(has<FeedRequest>(actions));
+  EXPECT_EQ(machine_.mode(), Mode::colo);
+}
+
+TEST_F(SecondaryMachineTest, R4_ARunningVmTakesItsInputBeforeItIsStoppedForTheNextCheckpoint) {
+  run_in_colo();
+  const auto actions = on(CheckpointVerified{2, Mode::colo});
+  EXPECT_TRUE(tells(actions, wire::FrameType::committed, 2));
+  ASSERT_TRUE(has<QuietInput>(actions));
+  EXPECT_FALSE(find<QuietInput>(actions)->rest) << "what was not fed yet is in the checkpoint";
+  EXPECT_FALSE(has<FeedRequest>(actions));
+  EXPECT_TRUE(has<FeedRequest>(on(InputQuiet{})));
+  const auto stopped = on(SvmReply{});
+  EXPECT_TRUE(has<EndEpoch>(stopped)) << "R3";
+  EXPECT_EQ(find<Feed>(stopped)->checkpoint, 2u);
+}
+
+TEST_F(SecondaryMachineTest, ACheckpointThatIsCommittedDuringALoadStopsTheVmRightAfterIt) {
+  protect();
+  on(CheckpointVerified{1, Mode::colo});
+  on(SvmReceived{});
+  EXPECT_FALSE(has<QuietInput>(on(CheckpointVerified{2, Mode::colo})));
+  const auto loaded = on(SvmLoaded{});
+  EXPECT_TRUE(has<BeginSecondaryEpoch>(loaded));
+  EXPECT_TRUE(has<QuietInput>(loaded));
+}
+
+TEST_F(SecondaryMachineTest, PeriodicModeStopsTheVmThatRan) {
+  run_in_colo();
+  on(CheckpointVerified{2, Mode::periodic});
+  on(InputQuiet{});
+  on(SvmReply{});
+  EXPECT_TRUE(has<FeedRequest>(on(SvmReceived{})));
+  EXPECT_FALSE(has<BeginSecondaryEpoch>(on(SvmLoaded{})));
+  EXPECT_EQ(machine_.mode(), Mode::periodic);
+}
+
+TEST_F(SecondaryMachineTest, R7_ARunningVmTakesOverFromWhereItIs) {
+  run_in_colo();
+  on(PeerLost{kSilent});
+  const auto granted = on(Granted{4});
+  ASSERT_TRUE(has<QuietInput>(granted));
+  EXPECT_TRUE(find<QuietInput>(granted)->rest) << "the clients' last packets are not to be lost";
+  EXPECT_FALSE(has<Promote>(granted));
+  const auto quiet = on(InputQuiet{});
+  EXPECT_FALSE(has<FeedRequest>(quiet));
+  EXPECT_EQ(find<Promote>(quiet)->checkpoint, 1u);
+}
+
+TEST_F(SecondaryMachineTest, R7_ARunningVmFirstLoadsWhatIsCommitted) {
+  run_in_colo();
+  on(CheckpointVerified{2, Mode::colo});
+  on(PeerLost{kSilent});
+  EXPECT_FALSE(has<Promote>(on(Granted{4})));
+  EXPECT_TRUE(has<FeedRequest>(on(InputQuiet{})));
+  on(SvmReply{});
+  on(SvmReceived{});
+  const auto loaded = on(SvmLoaded{});
+  EXPECT_TRUE(has<BeginSecondaryEpoch>(loaded));
+  EXPECT_TRUE(find<QuietInput>(loaded)->rest);
+  EXPECT_EQ(find<Promote>(on(InputQuiet{}))->checkpoint, 2u);
 }
 
 TEST_F(SecondaryMachineTest, R8_LosingThePeerIsNotPermission) {

@@ -16,10 +16,12 @@ using testing::HasSubstr;
 
 constexpr std::uint64_t kCheckpointMax = 1000;
 constexpr std::array kLanes{LaneKind::bulk, LaneKind::packet, LaneKind::control};
-constexpr std::array kTypes{FrameType::stream,      FrameType::checkpoint, FrameType::heartbeat,
-                            FrameType::setup,       FrameType::setup_done, FrameType::failed,
-                            FrameType::return_path, FrameType::ready,      FrameType::committed,
-                            FrameType::loaded,      FrameType::take_over,  FrameType::end};
+constexpr std::array kTypes{FrameType::stream,      FrameType::checkpoint,   FrameType::heartbeat,
+                            FrameType::setup,       FrameType::setup_done,   FrameType::failed,
+                            FrameType::return_path, FrameType::ready,        FrameType::committed,
+                            FrameType::loaded,      FrameType::take_over,    FrameType::end,
+                            FrameType::ask,         FrameType::translations, FrameType::input,
+                            FrameType::reference,   FrameType::output};
 
 std::span<const std::byte, hello_header_size> header_of(const std::vector<std::byte>& bytes) {
   return std::span(bytes).first<hello_header_size>();
@@ -144,7 +146,14 @@ Expectation expected(FrameType type) {
     case FrameType::return_path:
     case FrameType::take_over:
     case FrameType::end:
+    case FrameType::ask:
       return {{LaneKind::control}, 256u << 10};
+    case FrameType::translations:
+      return {{LaneKind::bulk}, 4u << 20};
+    case FrameType::input:
+    case FrameType::reference:
+    case FrameType::output:
+      return {{LaneKind::packet}, 512u << 10};
   }
   ADD_FAILURE() << "a frame type without an expectation";
   return {};
@@ -195,7 +204,7 @@ TEST(WireFrame, NumbersUseAllTheirBits) {
 }
 
 TEST(WireFrame, UnknownTypesAreRefused) {
-  for (const std::uint32_t type : {0u, 3u, 15u, 26u, 0xffffffffu}) {
+  for (const std::uint32_t type : {0u, 4u, 15u, 27u, 31u, 35u, 0xffffffffu}) {
     for (const auto lane : kLanes) {
       const auto decoded =
           decode_frame(encode_frame({static_cast<FrameType>(type), 0, 0}), lane, kCheckpointMax);
@@ -206,13 +215,22 @@ TEST(WireFrame, UnknownTypesAreRefused) {
   }
 }
 
-TEST(WireFrame, ReservedBitsMustBeZero) {
+TEST(WireFrame, ACheckpointSaysWhetherTheSecondaryRunsInItsEpoch) {
+  const FrameHeader header{FrameType::checkpoint, 5, 100, flag_runs};
+  const auto decoded = decode_frame(encode_frame(header), LaneKind::bulk, kCheckpointMax);
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(*decoded, header);
+  const FrameHeader unknown{FrameType::checkpoint, 5, 100, flag_runs << 1};
+  EXPECT_FALSE(decode_frame(encode_frame(unknown), LaneKind::bulk, kCheckpointMax));
+}
+
+TEST(WireFrame, UnknownFlagsAreRefused) {
   for (std::size_t bit = 0; bit < 32; ++bit) {
     auto bytes = encode_frame({FrameType::ready, 0, 0});
     bytes[4 + bit / 8] |= static_cast<std::byte>(1u << (bit % 8));
     const auto decoded = decode_frame(bytes, LaneKind::control, 0);
     ASSERT_FALSE(decoded) << bit;
-    EXPECT_THAT(decoded.error().message, HasSubstr("reserved"));
+    EXPECT_THAT(decoded.error().message, HasSubstr("unknown flags"));
   }
 }
 
