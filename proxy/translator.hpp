@@ -39,6 +39,13 @@ struct Translation {
 using TranslationTable = std::vector<Translation>;
 
 inline constexpr std::size_t translations_max = 65'536;
+/// Bytes of the largest encoded table.
+inline constexpr std::size_t encoded_translations_max = 6 + 46 * translations_max;
+/// SYNs of the VM that may wait for their reference at once; beyond, they pass untranslated.
+inline constexpr std::size_t held_frames_max = 1024;
+inline constexpr std::size_t held_bytes_max = 1u << 20;
+/// How long a connection that was closed both ways may still be repeating its last segments.
+inline constexpr std::chrono::seconds time_wait{60};
 
 std::vector<std::byte> encode(const TranslationTable& table);
 /// Errc::protocol for anything but an encoded table; ::limit beyond translations_max.
