@@ -207,6 +207,10 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
                        "is less than two heartbeats; a peer would be lost by chance");
     }
   });
+  root.table("colo", [&](Reader& colo) {
+    colo.duration("compare_timeout_ms", config.colo_compare_timeout, 10, 10'000);
+    colo.duration("checkpoint_max_ms", config.colo_checkpoint_max, 1'000, 60'000);
+  });
   root.table("arbiter", [&](Reader& arbiter) {
     arbiter.text("kind", config.arbiter_kind);
     arbiter.path("directory", config.arbiter_directory);

@@ -30,6 +30,8 @@ TEST(Config, TheSmallestFileHasTheDocumentedDefaults) {
   EXPECT_EQ(config->listen.port, 7070);
   EXPECT_EQ(config->heartbeat, 100ms);
   EXPECT_EQ(config->checkpoint_period, 250ms);
+  EXPECT_EQ(config->colo_compare_timeout, 250ms);
+  EXPECT_EQ(config->colo_checkpoint_max, 10s);
   EXPECT_EQ(config->hang_timeout, 300ms);
   EXPECT_EQ(config->qemu.accel, "auto");
   EXPECT_TRUE(config->vms.empty());
@@ -48,6 +50,9 @@ listen = "10.77.0.1:7171"
 heartbeat_ms = 50
 heartbeat_timeout_ms = 333
 checkpoint_period_ms = 125
+[colo]
+compare_timeout_ms = 90
+checkpoint_max_ms = 5000
 [arbiter]
 kind = "local"
 directory = "/arb"
@@ -96,6 +101,8 @@ name = "other"
   EXPECT_EQ(config->heartbeat, 50ms);
   EXPECT_EQ(config->heartbeat_timeout, 333ms);
   EXPECT_EQ(config->checkpoint_period, 125ms);
+  EXPECT_EQ(config->colo_compare_timeout, 90ms);
+  EXPECT_EQ(config->colo_checkpoint_max, 5s);
   EXPECT_EQ(config->arbiter_kind, "local");
   EXPECT_EQ(config->arbiter_directory, "/arb");
   EXPECT_EQ(config->qemu.binary, "/q");
@@ -130,7 +137,9 @@ struct Mistake {
   const char* key;
   const char* expected;
 };
-void PrintTo(const Mistake& mistake, std::ostream* out) { *out << mistake.key; }
+void PrintTo(const Mistake& mistake, std::ostream* out) {
+  *out << mistake.key;
+}
 
 class ConfigMistake : public testing::TestWithParam<Mistake> {};
 
@@ -164,6 +173,13 @@ INSTANTIATE_TEST_SUITE_P(
                 "replication.heartbeat_timeout_ms", "two heartbeats"},
         Mistake{"[replication]\ncheckpoint_period_ms = -1\n", 6, "replication.checkpoint_period_ms",
                 "10 to 60000"},
+        Mistake{"[colo]\ncompare_timeout_ms = 9\n", 6, "colo.compare_timeout_ms", "10 to 10000"},
+        Mistake{"[colo]\ncompare_timeout_ms = 10001\n", 6, "colo.compare_timeout_ms",
+                "10 to 10000"},
+        Mistake{"[colo]\ncheckpoint_max_ms = 999\n", 6, "colo.checkpoint_max_ms", "1000 to 60000"},
+        Mistake{"[colo]\ncheckpoint_max_ms = 60001\n", 6, "colo.checkpoint_max_ms",
+                "1000 to 60000"},
+        Mistake{"[colo]\ncompare_timeout = 9\n", 6, "colo.compare_timeout", "not a known key"},
         Mistake{"[qemu]\naccel = \"xen\"\n", 5, "qemu.accel", "\"kvm\""},
         Mistake{"[qemu]\narguments = \"-L\"\n", 6, "qemu.arguments", "an array of strings"},
         Mistake{"[qemu]\nenvironment = [\"A=b\", 5]\n", 6, "qemu.environment", "not a string"},
