@@ -23,8 +23,11 @@ using std::chrono::steady_clock;
 
 constexpr auto load_limit = 10s;
 constexpr auto promote_limit = 10s;
-/// How long a secondary VM may take to load a checkpoint, before the pair is ended for its sake.
-constexpr auto svm_limit = 10s;
+/// How long a secondary VM may take to load a checkpoint of so many bytes. One that takes longer
+/// ends the pair, or in the end the primary VM would stand still for its sake.
+constexpr std::chrono::milliseconds svm_limit(std::size_t checkpoint_bytes) {
+  return 3s + std::chrono::milliseconds(checkpoint_bytes >> 18);  // 256 MiB/s
+}
 /// Input that waits for its epoch, or for the VM to take it.
 constexpr std::size_t input_bytes_max = 16u << 20;
 constexpr std::size_t feeding_bytes_max = 1u << 20;
@@ -340,8 +343,10 @@ Task<void> SecondarySession::watch_svm() {
       loaded = machine_.loaded();
       since = steady_clock::now();
     }
-    const bool is_protecting = machine_.phase() == SecondaryMachine::Phase::protecting;
-    if (!is_protecting || steady_clock::now() - since < svm_limit) continue;
+    if (machine_.phase() != SecondaryMachine::Phase::protecting || !machine_.is_loading()) continue;
+    const auto found = whole_.find(loaded + 1);
+    const auto size = found == whole_.end() ? 0 : found->second.buffer->bytes().size();
+    if (steady_clock::now() - since < svm_limit(size)) continue;
     dispatch(SvmStreamEnded{{Errc::timed_out, "the secondary's QEMU does not load checkpoint " +
                                                   std::to_string(loaded + 1)}});
     co_return;

@@ -1,0 +1,86 @@
+// The life of a pair in COLO mode: both VMs run, with real daemons, real QEMUs and a client that
+// keeps one TCP connection to redis in the guest through all of it.
+#include <signal.h>
+
+#include "tests/integration/pair_life.hpp"
+
+namespace tandem::integration {
+namespace {
+
+class ColoLife : public PairLife {
+ protected:
+  void protect_in_colo(world::Host& primary, const std::string& peer) {
+    post(primary, "/protect", {{"peer", peer}, {"policy", "colo"}});
+    ASSERT_TRUE(eventually([&] { return vm(primary).value("mode", json()) == "colo"; }));
+  }
+  pid_t qemu(world::Host& host) { return vm(host)["qemu_pid"].get<pid_t>(); }
+};
+
+TEST_F(ColoLife, OutputLeavesWithoutACheckpoint) {
+  connect_client();
+  protect_in_colo(alpha(), "beta");
+  expect_answers("in colo mode");
+  const auto before = vm(alpha());
+  expect_answers("still in colo mode");
+  const auto after = vm(alpha());
+  EXPECT_GT(after["compare"]["released_frames"], before["compare"]["released_frames"]);
+  EXPECT_GT(after["compare"]["compared_bytes"], before["compare"]["compared_bytes"]);
+  EXPECT_GT(vm(beta())["input"]["fed_frames"], 0);
+  expect_nothing_lost();
+}
+
+TEST_F(ColoLife, ASecondaryVmThatHangsIsGivenUpAndTheServiceGoesOn) {
+  connect_client();
+  protect_in_colo(alpha(), "beta");
+  expect_answers("in colo mode");
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(::kill(qemu(beta()), SIGSTOP), 0);
+  EXPECT_TRUE(becomes(alpha(), "solo"));
+  EXPECT_TRUE(eventually([&] { return beta().qemu_processes().empty(); }));
+  expect_answers("alone");
+  const auto report = client_->finish({}).get();
+  EXPECT_TRUE(report.connection_survived) << report.connection_problem;
+  EXPECT_EQ(report.lost, 0u) << report.read_back_problem;
+  EXPECT_LT(demo::longest_silence(report.answers, begin, report.waiting_until), 6s);
+}
+
+TEST_F(ColoLife, AConnectionOpenedAfterTheLastCheckpointSurvivesTwoFailovers) {
+  protect_in_colo(alpha(), "beta");
+  connect_client();  // the guest's first: its numbers differ between the two VMs
+  expect_answers("in colo mode");
+  ASSERT_EQ(::kill(qemu(alpha()), SIGKILL), 0);
+  ASSERT_TRUE(becomes(beta(), "solo"));
+  expect_answers("after the first failover");
+  EXPECT_GT(vm(beta())["translations"], 0);
+  ASSERT_TRUE(eventually([&] { return alpha().qemu_processes().empty(); }));
+
+  protect_in_colo(beta(), "alpha");
+  expect_answers("in colo mode, the other way round");
+  ASSERT_EQ(::kill(qemu(beta()), SIGKILL), 0);
+  ASSERT_TRUE(becomes(alpha(), "solo"));
+  expect_answers("after the second failover");
+  EXPECT_GT(vm(alpha())["translations"], 0);
+  expect_nothing_lost();
+  EXPECT_TRUE(eventually([&] { return vm(alpha())["translations"] == 0; }, 90s))
+      << "the connection was closed";
+}
+
+TEST_F(ColoLife, ATranslatedConnectionSurvivesAPeriodicPairToo) {
+  protect_in_colo(alpha(), "beta");
+  connect_client();
+  expect_answers("in colo mode");
+  ASSERT_EQ(::kill(qemu(alpha()), SIGKILL), 0);
+  ASSERT_TRUE(becomes(beta(), "solo"));
+  expect_answers("after the first failover");
+  ASSERT_TRUE(eventually([&] { return alpha().qemu_processes().empty(); }));
+
+  post(beta(), "/protect", {{"peer", "alpha"}});
+  expect_answers("in periodic mode");
+  ASSERT_EQ(::kill(qemu(beta()), SIGKILL), 0);
+  ASSERT_TRUE(becomes(alpha(), "solo"));
+  expect_answers("after the second failover");
+  expect_nothing_lost();
+}
+
+}  // namespace
+}  // namespace tandem::integration
