@@ -40,6 +40,9 @@ struct Mismatch {
   Reason reason;
   FlowKey flow;
   std::string detail;  ///< for people: positions, lengths, the first bytes that differ
+  /// Of the first difference. TCP: the stream position, counted from the connection's first byte if
+  /// its SYN was seen, else the sequence number. Datagrams: the place in the payload.
+  std::uint64_t position = 0;
 };
 
 struct CompareLimits {
@@ -54,11 +57,14 @@ struct CompareLimits {
 struct CompareCounters {
   std::uint64_t primary_frames = 0;
   std::uint64_t secondary_frames = 0;
+  // primary_frames + split_frames + made_acknowledgements =
+  //     released_frames + committed_frames + dropped_frames + waiting_frames()
   std::uint64_t released_frames = 0;  ///< by comparison; pieces of a split frame count one by one
-  std::uint64_t split_frames = 0;
-  std::uint64_t committed_frames = 0;             ///< left to the commit by close_epoch()
-  std::uint64_t dropped_frames = 0;               ///< of the primary, over the hard limit
-  std::uint64_t secondary_dropped_frames = 0;     ///< of the secondary, over the hard limit
+  std::uint64_t split_frames = 0;     ///< each time that a piece has left and the rest has not
+  std::uint64_t made_acknowledgements = 0;     ///< sent for ones that could not leave as they were
+  std::uint64_t committed_frames = 0;          ///< left to the commit by close_epoch()
+  std::uint64_t dropped_frames = 0;            ///< of the primary, over the hard limit
+  std::uint64_t secondary_dropped_frames = 0;  ///< of the secondary, over the hard limit
   std::uint64_t secondary_unparsable_frames = 0;  ///< of the secondary: never released, so ignored
   std::uint64_t secondary_forgotten_frames = 0;   ///< unmatched at the end of their epoch
   std::uint64_t compared_bytes = 0;               ///< payload that was equal
@@ -96,12 +102,19 @@ class Comparer {
 
   /// What both have sent, in the order in which it matched, since the last call.
   Frames take_released();
+  /// The same, without allocating: the vector that `into` brings is used for what comes next.
+  void take_released(Frames& into);
   /// The primary VM's SYN and SYN-ACK segments since the last call, for the peer's translator.
   Frames take_references();
 
   /// The epoch ends: everything of the primary's that has not been released, in the order in which
   /// it was sent; it leaves on commit. What the secondary has sent is forgotten (R6).
   Frames close_epoch();
+
+  /// Forgets every flow, as if each were seen for the first time. To be called, between epochs,
+  /// when the primary VM may have sent what did not pass here: what is remembered of its streams
+  /// would be wrong.
+  void forget_flows();
 
   /// Looks for what has waited too long.
   void tick(Time now);

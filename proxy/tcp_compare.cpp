@@ -1,0 +1,880 @@
+#include "proxy/tcp_compare.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+
+#include "base/big_endian.hpp"
+
+namespace tandem::proxy {
+
+namespace {
+
+/// Retransmissions and fillers of gaps that wait in a flow; more of them wait for the commit.
+constexpr std::uint16_t out_of_order_max = 128;
+/// Segments of the secondary VM that are passed over to find a place for another one.
+constexpr int search_max = 4096;
+
+constexpr std::uint32_t low(std::uint64_t position) noexcept {
+  return static_cast<std::uint32_t>(position);
+}
+
+/// The position of `seq` that is nearest to `reference`.
+constexpr std::uint64_t unwrap(std::uint32_t seq, std::uint64_t reference) noexcept {
+  const auto distance = static_cast<std::int32_t>(seq - low(reference));
+  return reference + static_cast<std::uint64_t>(std::int64_t{distance});
+}
+
+/// Where a connection begins that follows the one of `position`.
+constexpr std::uint64_t next_connection(std::uint64_t position, std::uint32_t seq) noexcept {
+  return (((position >> connection_shift) + 1) << connection_shift) | seq;
+}
+
+void locate(Flow& flow, std::uint32_t seq) noexcept {
+  if (flow.located) return;
+  flow.released = next_connection(flow.released, seq);
+  flow.located = true;
+}
+
+/// What a VM's sequence numbers are near to.
+std::uint64_t reference(const Flow& flow, Comparer::Side side) noexcept {
+  if (!flow.queues) return flow.released;
+  const bool opening = side == Comparer::Side::primary ? flow.queues->primary_opening
+                                                       : flow.queues->secondary_opening;
+  return opening ? flow.queues->opening : flow.released;
+}
+
+/// "at byte 1234", counted from the flow's beginning if that was seen.
+std::string at_position(const Flow& flow, std::uint64_t position) {
+  if (flow.opened) return "at byte " + std::to_string(shown_position(flow, position));
+  return "at sequence number " + std::to_string(low(position));
+}
+
+/// A SYN's options, with the values of timestamps blanked.
+struct SynOptions {
+  std::array<std::byte, 40> bytes{};
+  std::size_t size = 0;
+  friend bool operator==(const SynOptions&, const SynOptions&) = default;
+};
+
+SynOptions syn_options(const WaitingFrame& segment) {
+  constexpr std::size_t fixed_header = 20, timestamps = 10;
+  constexpr std::byte end{0}, nop{1}, timestamp_kind{8};
+  SynOptions options;
+  const Packet& packet = segment.packet;
+  options.size = std::min(packet.payload - packet.transport - fixed_header, options.bytes.size());
+  std::memcpy(options.bytes.data(), segment.bytes + packet.transport + fixed_header, options.size);
+  for (std::size_t at = 0; at + 1 < options.size && options.bytes[at] != end;) {
+    const auto length = std::to_integer<std::size_t>(options.bytes[at + 1]);
+    if (options.bytes[at] == nop) {
+      ++at;
+      continue;
+    }
+    if (length < 2 || at + length > options.size) break;
+    if (options.bytes[at] == timestamp_kind && length == timestamps) {
+      std::fill_n(options.bytes.begin() + static_cast<std::ptrdiff_t>(at) + 2, timestamps - 2,
+                  std::byte{0});
+    }
+    at += length;
+  }
+  return options;
+}
+
+/// Empty: the two are the same.
+std::string syn_difference(const WaitingFrame& ours, const WaitingFrame& theirs) {
+  constexpr auto ignored = static_cast<std::uint8_t>(~tcp_flag::psh);
+  const auto differ = [](std::string_view what, std::uint32_t here, std::uint32_t there) {
+    return std::string(what) + " " + std::to_string(here) + " here, " + std::to_string(there) +
+           " there";
+  };
+  const Packet& a = ours.packet;
+  const Packet& b = theirs.packet;
+  if (a.seq != b.seq) return differ("SYN: sequence number", a.seq, b.seq);
+  if ((a.flags & ignored) != (b.flags & ignored)) return differ("SYN: flags", a.flags, b.flags);
+  if (a.has(tcp_flag::ack) && a.ack != b.ack) {
+    return differ("SYN: acknowledgement", a.ack, b.ack);
+  }
+  if (syn_options(ours) != syn_options(theirs)) return "SYN: other options";
+  if (a.payload_size != b.payload_size) {
+    return differ("SYN: payload size", a.payload_size, b.payload_size);
+  }
+  const auto here = ours.payload();
+  const std::size_t at = equal_bytes(here.data(), theirs.payload().data(), here.size());
+  if (at == here.size()) return {};
+  return "SYN: payload at byte " + std::to_string(at) + ": " +
+         describe_difference(here, theirs.payload(), at);
+}
+
+/// It begins a connection that has not been released yet.
+bool opens(const Flow& flow, const WaitingFrame& segment) {
+  return segment.packet.has(tcp_flag::syn) && !segment.packet.has(tcp_flag::rst) && flow.queues &&
+         flow.queues->opening != 0 && segment.start == flow.queues->opening;
+}
+
+bool is_fin(const WaitingFrame& segment) {
+  return segment.packet.has(tcp_flag::fin);
+}
+
+}  // namespace
+
+// ---- The primary VM's segments
+
+void TcpCompare::primary(Flow& flow, WaitingFrame& segment) {
+  const Packet& packet = segment.packet;
+  if (flow.blocked) return hold(segment);
+  if (packet.has(tcp_flag::rst)) return primary_reset(flow, segment);
+  if (packet.has(tcp_flag::syn)) return primary_syn(flow, segment);
+  // Without ACK nobody would take it (RFC 9293, 3.10.7.4); it may wait for the commit.
+  if (!packet.has(tcp_flag::ack)) return hold(segment);
+  if (packet.sequence_length() == 0) return primary_ack(flow, segment);
+  primary_data(flow, segment);
+}
+
+void TcpCompare::primary_data(Flow& flow, WaitingFrame& segment) {
+  const Packet& packet = segment.packet;
+  locate(flow, packet.seq);
+  segment.start = unwrap(packet.seq, reference(flow, Side::primary));
+  segment.end = segment.start + packet.sequence_length();
+  if (!flow.based) {
+    // All before the first segment that is seen of a connection was released by earlier commits.
+    flow.released = segment.start;
+    flow.based = true;
+    drop_released(flow);
+  }
+  take_turn(flow, segment);
+}
+
+void TcpCompare::take_turn(Flow& flow, WaitingFrame& segment) {
+  const bool first = !flow.queues || !flow.queues->primary_waits();
+  // What has left before need not wait for what has not.
+  const bool again = segment.end <= flow.released && !segment.packet.has(tcp_flag::rst);
+  if ((first || again) && step(flow, segment, nullptr) == Step::left) return;
+  if (flow.blocked) return hold(segment);
+  const bool ready = !first && segment.start <= flow.released;
+  enqueue(flow, segment);
+  if (ready) drain(flow, nullptr);
+}
+
+void TcpCompare::enqueue(Flow& flow, WaitingFrame& segment) {
+  WaitingFrame* kept = state_.keep(Side::primary, segment, segment.frame());
+  if (!kept) {
+    // Without its SYN a connection's numbers would be taken for those of the one before.
+    if (opens(flow, segment)) block(flow);
+    return;
+  }
+  FlowQueues& queues = state_.queues(flow);
+  if (queues.in_order.empty() || kept->start >= queues.in_order.back()->end) {
+    queues.in_order.push_back(*kept);
+  } else if (queues.out_of_order_count < out_of_order_max) {
+    queues.out_of_order.push_back(*kept);
+    ++queues.out_of_order_count;
+  }
+}
+
+void TcpCompare::primary_syn(Flow& flow, WaitingFrame& segment) {
+  const std::uint32_t seq = segment.packet.seq;
+  const auto place = [&](std::uint64_t start) {
+    segment.start = start;
+    segment.end = start + segment.packet.sequence_length();
+  };
+  const bool opening = flow.queues && flow.queues->primary_opening;
+  if (!opening && flow.opened && low(flow.origin - 1) == seq) {
+    place(flow.origin - 1);  // sent again
+    return take_turn(flow, segment);
+  }
+  FlowQueues& queues = state_.queues(flow);
+  if (queues.opening == 0) queues.opening = next_connection(flow.released, seq);
+  if (low(queues.opening) != seq) {
+    const std::uint32_t other = low(queues.opening);
+    differs(flow, Reason::event, queues.opening, [&] {
+      return "SYN: sequence number " + std::to_string(seq) + " here, " + std::to_string(other) +
+             (opening ? " here before" : " there");
+    });
+    return hold(segment);
+  }
+  queues.primary_opening = true;
+  place(queues.opening);
+  take_turn(flow, segment);
+}
+
+void TcpCompare::primary_reset(Flow& flow, WaitingFrame& segment) {
+  locate(flow, segment.packet.seq);
+  segment.start = unwrap(segment.packet.seq, flow.released);
+  // Behind all that was sent before, wherever it stands.
+  if (flow.queues && !flow.queues->in_order.empty()) {
+    segment.start = std::max(segment.start, flow.queues->in_order.back()->end);
+  }
+  segment.end = segment.start;
+  take_turn(flow, segment);
+}
+
+void TcpCompare::primary_ack(Flow& flow, WaitingFrame& segment) {
+  const std::uint32_t ack = segment.packet.ack;
+  const auto limit = ack_limit(flow);
+  segment.start = segment.end = unwrap(segment.packet.seq, reference(flow, Side::primary));
+  if (limit && at_or_before(ack, *limit)) {
+    leave_ack(flow, segment);
+    return;
+  }
+  if (limit && flow.queues && !flow.queues->resets.empty()) {
+    differs(flow, Reason::event, flow.released, [&] {
+      return "the secondary VM has reset the connection, the primary VM acknowledges " +
+             std::to_string(ack);
+    });
+    return hold(segment);
+  }
+  if (WaitingFrame* kept = state_.keep(Side::primary, segment, segment.frame())) {
+    state_.queues(flow).acks.push_back(*kept);
+    leave_acks_in_part(flow);
+  }
+}
+
+// ---- The secondary VM's segments
+
+void TcpCompare::secondary(Flow& flow, WaitingFrame& segment) {
+  const Packet& packet = segment.packet;
+  if (flow.blocked) return ignore(segment, "ignored: the flow differs");
+  if (packet.has(tcp_flag::rst)) return secondary_reset(flow, segment);
+  if (packet.has(tcp_flag::syn)) return secondary_syn(flow, segment);
+  if (!packet.has(tcp_flag::ack)) return ignore(segment, "ignored: neither SYN, ACK nor RST");
+
+  const bool had_limit = ack_limit(flow).has_value();
+  const bool raised = !flow.secondary_acknowledged || before(flow.secondary_acked, packet.ack);
+  if (raised) {
+    flow.secondary_acked = packet.ack;
+    flow.secondary_acknowledged = true;
+  }
+  if (packet.sequence_length() != 0) {
+    secondary_data(flow, segment);
+  } else {
+    state_.tell(Side::secondary, segment.frame(), [] { return "acknowledgement noted"; });
+  }
+  if (!raised || flow.blocked || !flow.queues) return;
+  // A segment may have waited for no more than to know what it may acknowledge.
+  if (!had_limit) drain(flow, nullptr);
+  if (flow.blocked || !flow.queues) return;
+  const WaitingFrame* first = flow.queues->in_order.front();
+  if (first && first->packet.has(tcp_flag::rst) && first->packet.has(tcp_flag::ack) &&
+      flow.queues->resets.empty() && before(first->packet.ack, packet.ack)) {
+    return differs(flow, Reason::event, first->start, [&] {
+      return "the primary VM has reset the connection, the secondary VM acknowledges " +
+             std::to_string(packet.ack);
+    });
+  }
+  leave_all_acks(flow);
+}
+
+void TcpCompare::secondary_data(Flow& flow, WaitingFrame& segment) {
+  locate(flow, segment.packet.seq);
+  segment.start = unwrap(segment.packet.seq, reference(flow, Side::secondary));
+  segment.end = segment.start + segment.packet.sequence_length();
+  if (flow.based && segment.end <= flow.released) {
+    state_.tell(Side::secondary, segment.frame(), [] { return "released already"; });
+    return;
+  }
+  if (flow.queues && flow.queues->primary_waits()) {
+    const WaitingFrame* first = flow.queues->in_order.front();
+    if (first && first->packet.has(tcp_flag::rst) && flow.queues->resets.empty() &&
+        segment.end > std::max(first->start, flow.released)) {
+      differs(flow, Reason::event, first->start, [&] {
+        return "the primary VM has reset the connection " + at_position(flow, first->start) +
+               ", the secondary VM goes on";
+      });
+      return ignore(segment, "differs: the primary VM has reset the connection");
+    }
+    drain(flow, &segment);
+    if (flow.blocked) return ignore(segment, "differs from what waits");
+  }
+  if (flow.based && segment.end <= flow.released) {
+    state_.tell(Side::secondary, segment.frame(), [] { return "matches what waits"; });
+    return;
+  }
+  state_.tell(Side::secondary, segment.frame(), [] { return "ahead: waits for its twin"; });
+  store(flow, segment);
+}
+
+/// Keeps what of the segment is neither released nor stored.
+void TcpCompare::store(Flow& flow, const WaitingFrame& segment) {
+  FrameQueue& stored = state_.queues(flow).secondary;
+  std::uint64_t from = flow.based ? std::max(segment.start, flow.released) : segment.start;
+  const std::uint64_t payload_end = segment.start + segment.packet.payload_size;
+  int passed = 0;
+  // The last one that does not begin behind `from`, looked for from the nearer end.
+  WaitingFrame* place = stored.back();
+  if (place && from < place->start && from - stored.front()->start < place->start - from) {
+    place = nullptr;
+    for (WaitingFrame* next = stored.front(); next && next->start <= from; next = next->next) {
+      if (++passed > search_max) break;
+      place = next;
+    }
+  } else {
+    while (place && place->start > from && ++passed <= search_max) place = place->previous;
+  }
+  if (place) from = std::max(from, place->end);
+
+  while (from < segment.end && passed <= search_max) {
+    WaitingFrame* next = place ? place->next : stored.front();
+    const std::uint64_t to = next ? std::min(segment.end, next->start) : segment.end;
+    if (from < to) {
+      const std::uint64_t bytes_end = std::min(to, payload_end);
+      const auto bytes =
+          segment.payload().subspan(from - segment.start, bytes_end > from ? bytes_end - from : 0);
+      WaitingFrame piece = segment;
+      piece.start = from;
+      piece.end = to;
+      WaitingFrame* kept = state_.keep(Side::secondary, piece, bytes);
+      if (!kept) return;
+      stored.insert_behind(place, *kept);
+    }
+    if (!next) return;
+    from = std::max(from, next->end);
+    place = next;
+    ++passed;
+  }
+  if (passed > search_max) ++state_.counters.secondary_dropped_frames;
+}
+
+void TcpCompare::secondary_syn(Flow& flow, WaitingFrame& segment) {
+  const std::uint32_t seq = segment.packet.seq;
+  if (flow.queues && flow.queues->secondary_opening) {
+    if (low(flow.queues->opening) == seq) return ignore(segment, "SYN sent again");
+  } else if (flow.opened && low(flow.origin - 1) == seq) {
+    return ignore(segment, "released already");
+  }
+  FlowQueues& queues = state_.queues(flow);
+  if (queues.opening == 0) queues.opening = next_connection(flow.released, seq);
+  if (low(queues.opening) != seq) {
+    const std::uint32_t other = low(queues.opening);
+    const bool twice = queues.secondary_opening;
+    differs(flow, Reason::event, queues.opening, [&] {
+      return "SYN: sequence number " + std::to_string(other) +
+             (twice ? " there before, " : " here, ") + std::to_string(seq) + " there";
+    });
+    return ignore(segment, "differs: SYN with another sequence number");
+  }
+  segment.start = queues.opening;
+  segment.end = segment.start + segment.packet.sequence_length();
+  queues.secondary_opening = true;
+  flow.secondary_acknowledged = segment.packet.has(tcp_flag::ack);
+  flow.secondary_acked = segment.packet.ack;
+  queues.secondary_syn = state_.keep(Side::secondary, segment, segment.frame());
+  if (!queues.secondary_syn) return block(flow);
+  state_.tell(Side::secondary, segment.frame(), [] { return "SYN noted"; });
+  drain(flow, nullptr);
+}
+
+void TcpCompare::secondary_reset(Flow& flow, WaitingFrame& segment) {
+  const Packet& packet = segment.packet;
+  if (flow.reset && low(flow.released) == packet.seq) return ignore(segment, "released already");
+  locate(flow, packet.seq);
+  segment.start = unwrap(packet.seq, reference(flow, Side::secondary));
+  segment.end = segment.start;
+  if (packet.has(tcp_flag::ack) &&
+      (!flow.secondary_acknowledged || before(flow.secondary_acked, packet.ack))) {
+    flow.secondary_acked = packet.ack;
+    flow.secondary_acknowledged = true;
+  }
+  FlowQueues& queues = state_.queues(flow);
+  if (!queues.resets.empty() && queues.resets.back()->packet.seq == packet.seq) {
+    return ignore(segment, "RST sent again");
+  }
+  WaitingFrame* kept = state_.keep(Side::secondary, segment, {});
+  if (!kept) return;
+  state_.tell(Side::secondary, segment.frame(), [] { return "RST noted"; });
+  queues.resets.push_back(*kept);
+  drain(flow, nullptr);
+  leave_all_acks(flow);
+}
+
+void TcpCompare::ignore(const WaitingFrame& segment, std::string_view why) {
+  if (segment.packet.sequence_length() != 0 && segment.flow && segment.flow->blocked) {
+    ++state_.counters.secondary_forgotten_frames;
+  }
+  state_.tell(Side::secondary, segment.frame(), [why] { return std::string(why); });
+}
+
+// ---- Whose turn it is
+
+void TcpCompare::drain(Flow& flow, const WaitingFrame* incoming) {
+  while (!flow.blocked && flow.queues) {
+    WaitingFrame* next = next_ready(flow);
+    if (!next) return;
+    leave_acks(flow, next->serial);
+    if (step(flow, *next, incoming) != Step::left) return;
+    FlowQueues& queues = *flow.queues;
+    // It was the head of the one, or else is in the other.
+    const bool head = queues.in_order.front() == next;
+    if (!head) --queues.out_of_order_count;
+    remove(head ? queues.in_order : queues.out_of_order, *next);
+  }
+}
+
+/// In the order of capture, as far as the stream's order allows it: a client would take a segment
+/// with an older timestamp, sent after one with a newer, for a stray.
+WaitingFrame* TcpCompare::next_ready(const Flow& flow) {
+  const FlowQueues& queues = *flow.queues;
+  WaitingFrame* head = queues.in_order.front();
+  WaitingFrame* other = queues.out_of_order.front();
+  if (head && (head->packet.has(tcp_flag::rst) || opens(flow, *head))) {
+    // An end or a beginning: all before it has to be gone.
+    if (other && other->serial < head->serial) head = nullptr;
+  } else if (head && head->start > flow.released) {
+    head = nullptr;
+  }
+  while (other && other->start > flow.released) other = other->next;
+  if (!head || !other) return head ? head : other;
+  return head->serial < other->serial ? head : other;
+}
+
+TcpCompare::Step TcpCompare::step(Flow& flow, WaitingFrame& segment, const WaitingFrame* incoming) {
+  if (segment.packet.has(tcp_flag::rst)) return step_reset(flow, segment);
+  if (opens(flow, segment)) return step_syn(flow, segment);
+  return step_stream(flow, segment, incoming);
+}
+
+TcpCompare::Step TcpCompare::step_syn(Flow& flow, WaitingFrame& segment) {
+  FlowQueues& queues = *flow.queues;
+  WaitingFrame* theirs = queues.secondary_syn;
+  if (!theirs) return Step::waits;
+  if (const auto difference = syn_difference(segment, *theirs); !difference.empty()) {
+    state_.tell(segment, [&] { return "held: differs: " + difference; });
+    differs(flow, Reason::event, segment.start, [&] { return difference; });
+    return Step::waits;
+  }
+  state_.counters.compared_bytes += segment.packet.payload_size;
+  flow.released = segment.end;
+  flow.origin = segment.start + 1;
+  flow.located = flow.based = flow.opened = true;
+  flow.finished = flow.reset = flow.acknowledged = false;
+  queues.secondary_syn = nullptr;
+  state_.discard(Side::secondary, *theirs);
+  queues.opening = 0;
+  queues.primary_opening = queues.secondary_opening = false;
+  drop_released(flow);
+  leave(flow, segment, segment.packet.payload_size, true);
+  leave_all_acks(flow);
+  return Step::left;
+}
+
+TcpCompare::Step TcpCompare::step_reset(Flow& flow, WaitingFrame& segment) {
+  const Packet& packet = segment.packet;
+  if (packet.has(tcp_flag::ack) && !ack_limit(flow)) return Step::waits;
+  if (flow.reset && low(flow.released) == packet.seq) {
+    leave(flow, segment, packet.payload_size, true);  // sent again
+    return Step::left;
+  }
+  if (!flow.queues) return Step::waits;
+  WaitingFrame* theirs = flow.queues->resets.front();
+  if (!theirs) {
+    const WaitingFrame* last = flow.queues->secondary.back();
+    if (last && flow.based && last->end > std::max(segment.start, flow.released)) {
+      state_.tell(segment, [] { return "held: differs: the secondary VM goes on"; });
+      differs(flow, Reason::event, segment.start, [&] {
+        return "the primary VM has reset the connection " + at_position(flow, segment.start) +
+               ", the secondary VM goes on";
+      });
+    }
+    return Step::waits;
+  }
+  if (theirs->packet.seq != packet.seq) {
+    const std::uint32_t there = theirs->packet.seq;
+    state_.tell(segment, [] { return "held: differs: RST at another sequence number"; });
+    differs(flow, Reason::event, segment.start, [&] {
+      return "RST: sequence number " + std::to_string(packet.seq) + " here, " +
+             std::to_string(there) + " there";
+    });
+    return Step::waits;
+  }
+  flow.queues->resets.remove(*theirs);
+  state_.discard(Side::secondary, *theirs);
+  flow.reset = flow.based = true;
+  flow.released = unwrap(packet.seq, flow.released);
+  leave(flow, segment, packet.payload_size, true);
+  return Step::left;
+}
+
+TcpCompare::Step TcpCompare::step_stream(Flow& flow, WaitingFrame& segment,
+                                         const WaitingFrame* incoming) {
+  if (segment.start > flow.released) return Step::waits;  // a gap is before it
+  if (segment.packet.has(tcp_flag::ack) && !ack_limit(flow)) return Step::waits;
+  const Match matched = segment.end > flow.released ? match(flow, segment, incoming) : Match::all;
+  if (matched == Match::all) {
+    leave(flow, segment, segment.packet.payload_size, true);
+    return Step::left;
+  }
+  if (flow.released > segment.payload_start() + segment.left) {
+    if (!segment.stored || matched == Match::differs) {
+      leave_matched(flow, segment);
+    } else {
+      flow.queues->partial = &segment;
+      if (!std::exchange(flow.queues->listed, true)) partial_.push_back(&flow);
+    }
+  }
+  if (matched == Match::differs) block(flow);
+  return Step::waits;
+}
+
+/// Compares the segment from `released` on, and moves `released` over what is equal.
+TcpCompare::Match TcpCompare::match(Flow& flow, WaitingFrame& segment,
+                                    const WaitingFrame* incoming) {
+  const auto ours = segment.payload();
+  const std::uint64_t start = segment.payload_start();
+  const auto difference = [&](Reason reason, auto detail) {
+    const std::uint64_t position = flow.released;
+    const auto text = [&] { return at_position(flow, position) + ": " + detail(); };
+    state_.tell(segment, [&] { return "held: differs " + text(); });
+    state_.report(reason, flow, shown_position(flow, position), text);
+    return Match::differs;
+  };
+
+  while (flow.released < start + ours.size()) {
+    const Theirs theirs = theirs_at(flow, incoming);
+    const std::size_t at = flow.released - start;
+    if (theirs.bytes.empty()) {
+      if (theirs.fin) {
+        return difference(Reason::length, [&] {
+          return std::to_string(ours.size() - at) + " more bytes here, the end (FIN) there";
+        });
+      }
+      if (flow.queues && !flow.queues->resets.empty() &&
+          flow.queues->resets.front()->start <= flow.released) {
+        return difference(Reason::event, [&] {
+          return std::to_string(ours.size() - at) + " more bytes here, a reset there";
+        });
+      }
+      return Match::part;
+    }
+    const std::size_t size = std::min(theirs.bytes.size(), ours.size() - at);
+    const std::size_t equal = equal_bytes(ours.data() + at, theirs.bytes.data(), size);
+    const std::size_t own = own_agreement(flow, segment, equal);
+    flow.released += own;
+    state_.counters.compared_bytes += own;
+    if (own < equal) {
+      return difference(Reason::payload,
+                        [] { return std::string("sent twice, with different bytes"); });
+    }
+    if (equal < size) {
+      return difference(Reason::payload,
+                        [&] { return describe_difference(ours.subspan(at), theirs.bytes, equal); });
+    }
+    drop_released(flow);
+  }
+  if (!is_fin(segment)) return Match::all;
+
+  const Theirs theirs = theirs_at(flow, incoming);
+  if (!theirs.bytes.empty()) {
+    return difference(Reason::length, [&] {
+      return "the end (FIN) here, " + std::to_string(theirs.bytes.size()) + " more bytes there";
+    });
+  }
+  if (!theirs.fin) {
+    if (flow.queues && !flow.queues->resets.empty() &&
+        flow.queues->resets.front()->start <= flow.released) {
+      return difference(Reason::event, [] { return std::string("FIN here, a reset there"); });
+    }
+    return Match::part;
+  }
+  ++flow.released;
+  drop_released(flow);
+  return Match::all;
+}
+
+TcpCompare::Theirs TcpCompare::theirs_at(const Flow& flow, const WaitingFrame* incoming) {
+  const std::uint64_t position = flow.released;
+  const auto from = [position](std::span<const std::byte> bytes, std::uint64_t start) {
+    const std::uint64_t skip = position - start;
+    if (skip < bytes.size()) return Theirs{bytes.subspan(skip), false};
+    return Theirs{{}, true};  // the last position of a segment that is no byte of it is FIN's
+  };
+  if (flow.queues) {
+    const WaitingFrame* stored = flow.queues->secondary.front();
+    if (stored && stored->start <= position) return from(stored->frame(), stored->start);
+  }
+  if (incoming && incoming->start <= position && position < incoming->end) {
+    return from(incoming->payload(), incoming->start);
+  }
+  return {};
+}
+
+/// How many of the next `size` bytes are the same in all segments that wait. What is released of
+/// one is released of all.
+std::size_t TcpCompare::own_agreement(const Flow& flow, const WaitingFrame& segment,
+                                      std::size_t size) {
+  if (!flow.queues || flow.queues->out_of_order.empty()) return size;
+  const auto ours = segment.payload().subspan(flow.released - segment.payload_start());
+  const auto agree = [&](const WaitingFrame& other) {
+    if (&other == &segment || other.packet.has(tcp_flag::rst)) return;
+    const std::uint64_t other_start = other.payload_start();
+    const std::uint64_t from = std::max(other_start, flow.released);
+    const std::uint64_t to =
+        std::min(other_start + other.packet.payload_size, flow.released + size);
+    if (from >= to) return;
+    const std::size_t skip = from - flow.released;
+    size = std::min(
+        size, skip + equal_bytes(ours.data() + skip, other.payload().data() + (from - other_start),
+                                 to - from));
+  };
+  for (const WaitingFrame* other = flow.queues->out_of_order.front(); other; other = other->next) {
+    agree(*other);
+  }
+  for (const WaitingFrame* other = flow.queues->in_order.front();
+       other && other->start < flow.released + size; other = other->next) {
+    agree(*other);
+  }
+  return size;
+}
+
+void TcpCompare::drop_released(Flow& flow) {
+  if (!flow.queues) return;
+  FrameQueue& stored = flow.queues->secondary;
+  while (!stored.empty() && stored.front()->end <= flow.released) {
+    WaitingFrame& first = *stored.front();
+    stored.remove(first);
+    state_.discard(Side::secondary, first);
+  }
+}
+
+// ---- What leaves
+
+void TcpCompare::leave(Flow& flow, WaitingFrame& segment, std::uint32_t to, bool rest) {
+  const Packet& packet = segment.packet;
+  // Room for more than the piece needs: its headers are those of the segment.
+  auto& out = state_.output(segment.size);
+  const std::size_t begin = out.size();
+  if (rest && segment.left == 0) {
+    out.insert(out.end(), segment.bytes, segment.bytes + segment.size);
+    state_.tell(segment, [] { return "released"; });
+  } else if (!rest && to == packet.payload_size && is_fin(segment)) {
+    Packet open = packet;  // all but the FIN
+    open.flags &= static_cast<std::uint8_t>(~tcp_flag::fin);
+    append_piece(segment.frame(), open, segment.left, to, out);
+  } else {
+    append_piece(segment.frame(), packet, segment.left, to, out);
+  }
+  state_.count_released();
+  if (!rest) {
+    ++state_.counters.split_frames;
+    state_.tell(segment, [to] { return "split at " + std::to_string(to); });
+  }
+  segment.left = to;
+  if (flow.queues && flow.queues->partial == &segment) flow.queues->partial = nullptr;
+  if (rest && is_fin(segment)) flow.finished = true;
+  if (!packet.has(tcp_flag::ack)) return;
+  const std::uint32_t limit = *ack_limit(flow);
+  if (before(limit, packet.ack)) {
+    set_ack(std::span(out).subspan(begin), packet, limit);
+    acknowledged(flow, limit);
+    owe(flow, segment);
+  } else {
+    acknowledged(flow, packet.ack);
+  }
+}
+
+void TcpCompare::leave_matched(Flow& flow, WaitingFrame& segment) {
+  const std::uint64_t matched = flow.released - segment.payload_start();
+  leave(flow, segment, static_cast<std::uint32_t>(matched), false);
+}
+
+void TcpCompare::flush() {
+  for (Flow* flow : partial_) {
+    if (!flow->queues) continue;
+    flow->queues->listed = false;
+    if (WaitingFrame* segment = std::exchange(flow->queues->partial, nullptr)) {
+      leave_matched(*flow, *segment);
+    }
+  }
+  partial_.clear();
+}
+
+void TcpCompare::remove(FrameQueue& queue, WaitingFrame& segment) {
+  queue.remove(segment);
+  state_.discard(Side::primary, segment);
+}
+
+// ---- Acknowledgements
+
+/// The highest number that may leave: what both have acknowledged, as far as that is known.
+std::optional<std::uint32_t> TcpCompare::ack_limit(const Flow& flow) {
+  const bool primary_new = flow.queues && flow.queues->primary_opening;
+  const bool secondary_new = flow.queues && flow.queues->secondary_opening;
+  const bool acked = flow.acknowledged && !primary_new;
+  const bool theirs = flow.secondary_acknowledged && primary_new == secondary_new;
+  if (acked && theirs) {
+    return before(flow.acked, flow.secondary_acked) ? flow.secondary_acked : flow.acked;
+  }
+  if (acked) return flow.acked;
+  if (theirs) return flow.secondary_acked;
+  return std::nullopt;
+}
+
+void TcpCompare::acknowledged(Flow& flow, std::uint32_t ack) {
+  if (flow.acknowledged && at_or_before(ack, flow.acked)) return;
+  flow.acked = ack;
+  flow.acknowledged = true;
+  if (!flow.queues || !flow.queues->owed) return;
+  if (at_or_before(flow.queues->owed->packet.ack, ack)) {
+    forgive(flow);
+  } else {
+    state_.restart(*flow.queues->owed);
+  }
+}
+
+/// Remembers the acknowledgement that `segment` leaves without.
+void TcpCompare::owe(Flow& flow, const WaitingFrame& segment) {
+  const std::uint32_t ack = segment.packet.ack;
+  FlowQueues& queues = state_.queues(flow);
+  if (!queues.acks.empty() && at_or_before(ack, queues.acks.back()->packet.ack)) return;
+  if (queues.owed && at_or_before(ack, queues.owed->packet.ack)) return;
+  scratch_.clear();
+  append_acknowledgement(segment.frame(), segment.packet, low(segment.end), ack, scratch_);
+  WaitingFrame made;
+  made.flow = &flow;
+  made.packet = segment.packet;
+  made.packet.flags = tcp_flag::ack;
+  made.packet.payload_size = 0;
+  made.packet.seq = low(segment.end);
+  made.start = made.end = segment.end;
+  queues.owed = state_.keep_owed(made, scratch_, queues.owed);
+}
+
+void TcpCompare::forgive(Flow& flow) {
+  state_.discard(Side::primary, *std::exchange(flow.queues->owed, nullptr));
+}
+
+/// A pure acknowledgement that may leave does.
+void TcpCompare::leave_ack(Flow& flow, WaitingFrame& segment) {
+  if (flow.based && segment.start > flow.released) {
+    // Data before it still waits: the client has not seen so much of the stream yet.
+    append_acknowledgement(segment.frame(), segment.packet, low(flow.released), segment.packet.ack,
+                           state_.output(segment.size));
+    state_.count_released();
+  } else {
+    state_.release(segment.frame());
+  }
+  state_.tell(segment, [] { return "released"; });
+  acknowledged(flow, segment.packet.ack);
+}
+
+/// All captured before `before_serial` that may leave do.
+void TcpCompare::leave_acks(Flow& flow, std::uint64_t before_serial) {
+  if (flow.queues->acks.empty()) return;
+  const auto limit = ack_limit(flow);
+  if (!limit) return;
+  while (WaitingFrame* first = flow.queues->acks.front()) {
+    if (first->serial >= before_serial || before(*limit, first->packet.ack)) return;
+    leave_ack(flow, *first);
+    remove(flow.queues->acks, *first);
+  }
+}
+
+void TcpCompare::leave_all_acks(Flow& flow) {
+  if (flow.blocked || !flow.queues) return;
+  leave_acks(flow, std::numeric_limits<std::uint64_t>::max());
+  leave_acks_in_part(flow);
+}
+
+/// The newest acknowledgement that waits leaves with the number that may.
+void TcpCompare::leave_acks_in_part(Flow& flow) {
+  const FlowQueues& queues = *flow.queues;
+  const WaitingFrame* newest = queues.acks.back();
+  if (!newest || (queues.owed && queues.owed->serial > newest->serial)) newest = queues.owed;
+  const auto limit = ack_limit(flow);
+  if (!newest || !limit || (flow.acknowledged && at_or_before(*limit, flow.acked))) return;
+  const std::uint32_t ack = before(newest->packet.ack, *limit) ? newest->packet.ack : *limit;
+  const std::uint32_t seq =
+      flow.based && newest->start > flow.released ? low(flow.released) : newest->packet.seq;
+  append_acknowledgement(newest->frame(), newest->packet, seq, ack, state_.output(newest->size));
+  state_.count_released();
+  ++state_.counters.made_acknowledgements;
+  acknowledged(flow, ack);
+}
+
+// ---- Differences
+
+template <typename Detail>
+void TcpCompare::differs(Flow& flow, Reason reason, std::uint64_t position, Detail detail) {
+  state_.report(reason, flow, shown_position(flow, position), detail);
+  block(flow);
+}
+
+void TcpCompare::block(Flow& flow) {
+  if (!flow.queues) {
+    flow.blocked = true;
+    return;
+  }
+  FlowQueues& queues = *flow.queues;
+  if (WaitingFrame* segment = std::exchange(queues.partial, nullptr)) leave_matched(flow, *segment);
+  flow.blocked = true;
+  const auto forget = [&](WaitingFrame& frame) {
+    ++state_.counters.secondary_forgotten_frames;
+    state_.discard(Side::secondary, frame);
+  };
+  while (WaitingFrame* frame = queues.secondary.front()) {
+    queues.secondary.remove(*frame);
+    forget(*frame);
+  }
+  while (WaitingFrame* frame = queues.resets.front()) {
+    queues.resets.remove(*frame);
+    forget(*frame);
+  }
+  if (queues.secondary_syn) forget(*std::exchange(queues.secondary_syn, nullptr));
+  // The primary VM's stay where the commit finds them.
+  queues.in_order.clear();
+  queues.out_of_order.clear();
+  queues.acks.clear();
+  queues.owed = nullptr;
+}
+
+// ---- The commit
+
+void TcpCompare::commit(Flow& flow, const Packet& packet) {
+  locate(flow, packet.seq);
+  if (packet.has(tcp_flag::syn) && !packet.has(tcp_flag::rst) &&
+      !(flow.opened && low(flow.origin - 1) == packet.seq)) {
+    flow.released = next_connection(flow.released, packet.seq);
+    flow.origin = flow.released + 1;
+    flow.opened = flow.based = true;
+    flow.finished = flow.reset = flow.acknowledged = false;
+  }
+  const std::uint64_t start = unwrap(packet.seq, flow.released);
+  if (packet.has(tcp_flag::rst)) {
+    flow.reset = flow.based = true;
+    flow.released = start;
+  } else if (packet.sequence_length() != 0) {
+    const std::uint64_t end = start + packet.sequence_length();
+    flow.released = flow.based ? std::max(flow.released, end) : end;
+    flow.based = true;
+    if (packet.has(tcp_flag::fin)) flow.finished = true;
+  }
+  if (packet.has(tcp_flag::ack) && (!flow.acknowledged || before(flow.acked, packet.ack))) {
+    flow.acked = packet.ack;
+    flow.acknowledged = true;
+  }
+}
+
+void TcpCompare::append_rest(const WaitingFrame& segment, Frames& out) {
+  if (segment.left == 0) return CompareState::append(out, segment.frame());
+  append_piece(segment.frame(), segment.packet, segment.left, segment.packet.payload_size,
+               CompareState::room(out, segment.size));
+  ++out.count;
+}
+
+std::string TcpCompare::describe(Comparer::Side side, const WaitingFrame& segment) {
+  const Packet& packet = segment.packet;
+  std::string text = side == Side::primary ? "the primary VM's " : "the secondary VM's ";
+  if (packet.has(tcp_flag::rst)) {
+    text += "RST ";
+  } else if (packet.has(tcp_flag::syn)) {
+    text += "SYN ";
+  } else if (segment.start == segment.end) {
+    return text + "acknowledgement of " + std::to_string(packet.ack);
+  } else if (packet.payload_size != 0) {
+    text += "payload ";
+  } else {
+    text += "FIN ";
+  }
+  return text + at_position(*segment.flow, segment.start + segment.left);
+}
+
+}  // namespace tandem::proxy
