@@ -149,6 +149,7 @@ Task<Result<void>> set_parameters(Client& client, MigrationParameters parameters
     arguments["x-checkpoint-delay"] = *parameters.checkpoint_delay_ms;
   }
   if (parameters.max_bandwidth) arguments["max-bandwidth"] = *parameters.max_bandwidth;
+  if (parameters.announce_rounds) arguments["announce-rounds"] = *parameters.announce_rounds;
   return run(client, "migrate-set-parameters", std::move(arguments));
 }
 

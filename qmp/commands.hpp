@@ -37,6 +37,7 @@ Task<Result<void>> set_capabilities(Client& client,
 struct MigrationParameters {
   std::optional<std::uint32_t> checkpoint_delay_ms;  ///< x-checkpoint-delay; setting it asks for a checkpoint
   std::optional<std::uint64_t> max_bandwidth;        ///< bytes a second
+  std::optional<std::uint32_t> announce_rounds;      ///< how often a guest announces itself after a load
 };
 Task<Result<void>> set_parameters(Client& client, MigrationParameters parameters);
 

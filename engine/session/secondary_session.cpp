@@ -105,7 +105,13 @@ Task<Result<void>> SecondarySession::start_incoming() {
   if (!attached) co_return attached.error();
   std::vector<std::pair<std::string, bool>> capabilities;
   for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, true);
-  const auto set = co_await qmp::set_capabilities(*vm_.qmp, capabilities);
+  auto set = co_await qmp::set_capabilities(*vm_.qmp, capabilities);
+  if (!set) co_return set.error();
+  // Or its guest would announce itself after each load, and differ from the primary VM by that. The
+  // one announcement that is wanted comes after the take-over.
+  qmp::MigrationParameters parameters;
+  parameters.announce_rounds = 0;
+  set = co_await qmp::set_parameters(*vm_.qmp, parameters);
   if (!set) co_return set.error();
   const auto socket = co_await give_socket(*vm_.qmp, stream_name);
   if (!socket) co_return socket.error();

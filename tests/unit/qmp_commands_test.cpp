@@ -98,6 +98,10 @@ TEST(QmpCommands, SetCapabilitiesAndParameters) {
   tell([&](Client& c) { return set_parameters(c, parameters); },
        R"({"execute": "migrate-set-parameters",
            "arguments": {"x-checkpoint-delay": 250, "max-bandwidth": 100000000000}})");
+  MigrationParameters secondary;
+  secondary.announce_rounds = 0;
+  tell([&](Client& c) { return set_parameters(c, secondary); },
+       R"({"execute": "migrate-set-parameters", "arguments": {"announce-rounds": 0}})");
 }
 
 TEST(QmpCommands, ChardevsAndFilters) {
