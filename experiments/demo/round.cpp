@@ -1,15 +1,13 @@
 #include "experiments/demo/round.hpp"
 
-#include <signal.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <future>
 #include <iomanip>
 #include <sstream>
 
 #include "experiments/demo/event_follower.hpp"
 #include "experiments/demo/failover_times.hpp"
+#include "experiments/demo/host_view.hpp"
 #include "experiments/demo/redis_client.hpp"
 #include "experiments/world/frame_witness.hpp"
 #include "experiments/world/world.hpp"
@@ -34,7 +32,6 @@ constexpr seconds kGoOn{3};
 constexpr seconds kSettleTimeout{5};
 constexpr milliseconds kTick{50};
 constexpr milliseconds kPollInterval{250};
-constexpr milliseconds kStatusTimeout{300};
 
 std::string fixed(double value, int decimals) {
   std::ostringstream text;
@@ -44,40 +41,6 @@ std::string fixed(double value, int decimals) {
 
 std::string milliseconds_text(std::optional<double> value) {
   return value ? fixed(*value, *value < 10 ? 1 : 0) + " ms" : "?";
-}
-
-// A host's view of the VM, as its daemon reports it.
-struct View {
-  bool answers = false;  // the daemon answered at all
-  nlohmann::json vm = nlohmann::json::object();
-
-  [[nodiscard]] std::string role() const { return text_at(vm, "/role"); }
-  [[nodiscard]] std::string state() const { return text_at(vm, "/state"); }
-  // This host says that its VM serves clients.
-  [[nodiscard]] bool serves() const {
-    const bool role_serves = role() == "solo" || role() == "primary";
-    const bool state_serves =
-        state() == "running" || state() == "synchronising" || state() == "protected";
-    return role_serves && state_serves;
-  }
-  // This host says that its VM, if it has one, stands still.
-  [[nodiscard]] bool stands_still() const {
-    return role().empty() || role() == "none" || role() == "secondary" || state() == "stopped" ||
-           state() == "failed";
-  }
-};
-
-View look_at(world::Host& host) {
-  View view;
-  if (host.daemon() == nullptr || !host.daemon()->running()) return view;
-  const auto answer = host.api().get(kVmPath, kStatusTimeout);
-  if (answer) {
-    view.answers = true;
-    view.vm = *answer;
-  } else if (answer.error().code == Errc::not_found) {
-    view.answers = true;  // it knows no such VM
-  }
-  return view;
 }
 
 class Round {
@@ -181,7 +144,7 @@ class Round {
     auto answer = call(world_.alpha(), "/protect", body, kProtectTimeout, "copying the VM to beta");
     if (!answer) return answer.error();
     protected_at_ = Clock::now();
-    const View view = look_at(world_.alpha());
+    const HostView view = look_at(world_.alpha(), kVm);
     if (view.state() != "protected")
       return Error{Errc::conflict, "protect succeeded, but alpha reports the state \"" +
                                        view.state() + "\" instead of \"protected\""};
@@ -195,25 +158,15 @@ class Round {
     // The last look is early enough to leave the kill its exact instant.
     const auto last_look = due - milliseconds(100);
     while (Clock::now() < last_look) {
-      alpha_before_ = look_at(world_.alpha());
-      beta_before_ = look_at(world_.beta());
+      alpha_before_ = look_at(world_.alpha(), kVm);
+      beta_before_ = look_at(world_.beta(), kVm);
       tick();
       if (interrupt_.wait_until(std::min(last_look, Clock::now() + kPollInterval)))
         return interrupted();
     }
-    const auto status = world_.alpha().api().get("/v1/status", kStatusTimeout);
-    if (!status) return status.error();
-    worker_pid_ = static_cast<pid_t>(count_at(*status, "/worker_pid").value_or(0));
-    qemu_pid_ = static_cast<pid_t>(count_at(alpha_before_.vm, "/qemu_pid").value_or(0));
-    if (alpha_before_.state() != "protected")
-      return Error{
-          Errc::conflict,
-          "the VM was not protected any more before anything was killed: alpha reports \"" +
-              alpha_before_.state() + "\""};
-    if (plan_.kind == KillKind::primary_daemon && worker_pid_ <= 1)
-      return Error{Errc::protocol, "alpha does not report its worker's pid"};
-    if (plan_.kind == KillKind::primary_qemu && qemu_pid_ <= 1)
-      return Error{Errc::protocol, "alpha does not report its QEMU's pid"};
+    auto target = take_aim(world_.alpha(), world_.beta(), kVm);
+    if (!target) return target.error();
+    target_ = *target;
     if (interrupt_.wait_until(due)) return interrupted();
     return {};
   }
@@ -223,37 +176,11 @@ class Round {
     killed_at_ = Clock::now();
     const auto wall = std::chrono::system_clock::now().time_since_epoch();
     killed_wall_ = std::chrono::duration<double>(wall).count();
-    std::string what;
-    Result<void> done;
-    switch (plan_.kind) {
-      case KillKind::primary_qemu:
-        what = "kill -9 of the VM's QEMU on alpha";
-        if (::kill(qemu_pid_, SIGKILL) != 0) done = system_error("cannot kill QEMU", errno);
-        break;
-      case KillKind::primary_host:
-        what = "host alpha is gone: cables cut, then kill -9 of everything on it";
-        done = destroy(world_.alpha());
-        break;
-      case KillKind::secondary_host:
-        what = "host beta is gone: cables cut, then kill -9 of everything on it";
-        done = destroy(world_.beta());
-        break;
-      case KillKind::primary_daemon:
-        what = plan_.hang ? "tandemd on alpha hangs (SIGSTOP of its worker)"
-                          : "tandemd on alpha dies (kill -9 of its worker)";
-        if (::kill(worker_pid_, plan_.hang ? SIGSTOP : SIGKILL) != 0)
-          done = system_error("cannot signal the worker of tandemd", errno);
-        break;
-    }
-    if (!done) return done;
+    const auto struck = demo::strike(target_, plan_.kind, plan_.hang);
+    if (!struck) return struck.error();
     const double after = std::chrono::duration<double>(killed_at_ - protected_at_).count();
-    display_.bad("KILL, " + fixed(after, 3) + " s after protection: " + what + ".");
+    display_.bad("KILL, " + fixed(after, 3) + " s after protection: " + *struck + ".");
     return {};
-  }
-
-  static Result<void> destroy(world::Host& host) {
-    if (auto cut = host.cut_links(); !cut) return cut;
-    return host.kill_everything();
   }
 
   // The client goes on for kGoOn after the first answer since the survivor ran.
@@ -320,22 +247,22 @@ class Round {
     std::vector<std::string> problems;
     auto& survivor = outcome_.result.survivor;
     survivor.clear();
-    const View alpha = look_at(world_.alpha());
-    const View beta = look_at(world_.beta());
+    const HostView alpha = look_at(world_.alpha(), kVm);
+    const HostView beta = look_at(world_.beta(), kVm);
     if (alpha.serves() && beta.serves()) {
       problems.push_back("both hosts say that they run the VM");
       return problems;
     }
     if (!alpha.serves() && !beta.serves()) {
-      problems.push_back("no host says that it runs the VM: alpha reports " + describe(alpha) +
-                         ", beta " + describe(beta));
+      problems.push_back("no host says that it runs the VM: alpha reports " + alpha.describe() +
+                         ", beta " + beta.describe());
       return problems;
     }
     survivor = alpha.serves() ? "alpha" : "beta";
     survivor_view_ = alpha.serves() ? alpha : beta;
     world::Host& own = world_.host(survivor);
     world::Host& other = world_.other(own);
-    const View& other_view = alpha.serves() ? beta : alpha;
+    const HostView& other_view = alpha.serves() ? beta : alpha;
     const char* expected = plan_.kind == KillKind::secondary_host ? "alpha" : "beta";
     if (plan_.kind != KillKind::primary_daemon && survivor != expected)
       problems.push_back("the VM runs on " + survivor + ", not on " + expected);
@@ -343,14 +270,8 @@ class Round {
       problems.push_back(survivor + " says that it runs the VM, but it has no QEMU process");
     if (!other.qemu_processes().empty() && !(other_view.answers && other_view.stands_still()))
       problems.push_back("a second QEMU is left on " + other.name() + ", which reports " +
-                         describe(other_view));
+                         other_view.describe());
     return problems;
-  }
-
-  static std::string describe(const View& view) {
-    if (!view.answers) return "nothing (its daemon does not answer)";
-    if (view.role().empty()) return "no such VM";
-    return "role \"" + view.role() + "\", state \"" + view.state() + "\"";
   }
 
   // What the cables saw: once the survivor has sent, the other one must be silent for ever.
@@ -358,16 +279,12 @@ class Round {
     const auto seen = witness_->sightings();
     const bool alpha = outcome_.result.survivor == "alpha";
     if (outcome_.result.survivor.empty()) return;
-    const auto& own = seen[alpha ? 0 : 1];
-    const auto& other = seen[alpha ? 1 : 0];
     display_.detail("frames of the VM since the kill: " + std::to_string(seen[0].frames) +
                     " from alpha, " + std::to_string(seen[1].frames) + " from beta");
-    if (own.frames == 0)
-      problems.push_back("no frame of the VM came from " + outcome_.result.survivor);
-    // The primary's last frames before a takeover are legitimate; the secondary may not send any.
-    if (other.frames > 0 && (alpha || (own.first && *other.last >= *own.first)))
-      problems.push_back(std::string("two VMs answered: ") + (alpha ? "beta" : "alpha") +
-                         " sent frames although " + outcome_.result.survivor + " runs the VM");
+    for (auto& problem :
+         demo::witness_problems(seen[alpha ? 0 : 1], alpha ? "alpha" : "beta", seen[alpha ? 1 : 0],
+                                alpha ? "beta" : "alpha", alpha))
+      problems.push_back(std::move(problem));
   }
 
   static std::vector<std::string> judge(const ClientReport& report) {
@@ -518,8 +435,8 @@ class Round {
   EventFollower events_;
   std::unique_ptr<RedisClient> client_;
   RoundOutcome outcome_;
-  View alpha_before_, beta_before_, survivor_view_;
-  pid_t worker_pid_ = 0, qemu_pid_ = 0;
+  HostView alpha_before_, beta_before_, survivor_view_;
+  Target target_;
   Time protected_at_, killed_at_;
   double killed_wall_ = 0;
 };
