@@ -122,6 +122,7 @@ bool is_fin(const WaitingFrame& segment) {
 
 void TcpCompare::primary(Flow& flow, WaitingFrame& segment) {
   const Packet& packet = segment.packet;
+  if (flow.queues && flow.queues->partial) leave_matched(flow, *flow.queues->partial);
   if (flow.blocked) return hold(segment);
   if (packet.has(tcp_flag::rst)) return primary_reset(flow, segment);
   if (packet.has(tcp_flag::syn)) return primary_syn(flow, segment);
@@ -400,6 +401,10 @@ void TcpCompare::drain(Flow& flow, const WaitingFrame* incoming) {
   while (!flow.blocked && flow.queues) {
     WaitingFrame* next = next_ready(flow);
     if (!next) return;
+    // What is behind it would leave without it.
+    if (flow.queues->partial && flow.queues->partial != next) {
+      leave_matched(flow, *flow.queues->partial);
+    }
     leave_acks(flow, next->serial);
     if (step(flow, *next, incoming) != Step::left) return;
     FlowQueues& queues = *flow.queues;
@@ -611,9 +616,9 @@ std::size_t TcpCompare::own_agreement(const Flow& flow, const WaitingFrame& segm
         std::min(other_start + other.packet.payload_size, flow.released + size);
     if (from >= to) return;
     const std::size_t skip = from - flow.released;
-    size = std::min(
-        size, skip + equal_bytes(ours.data() + skip, other.payload().data() + (from - other_start),
-                                 to - from));
+    const std::size_t equal =
+        equal_bytes(ours.data() + skip, other.payload().data() + (from - other_start), to - from);
+    if (equal < to - from) size = skip + equal;
   };
   for (const WaitingFrame* other = flow.queues->out_of_order.front(); other; other = other->next) {
     agree(*other);
