@@ -31,6 +31,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "peer_stream.h"
@@ -97,12 +98,18 @@ static void say(struct connection* c, const char* text, size_t length) {
   c->tail += length;
 }
 
-/* The answer to a request for random bytes; returns its length. */
+/* The answer to a request for random bytes; returns its length. Two copies of a machine have the
+ * same randomness until one of their kernels has gathered more, so that the time goes in, too: to
+ * the nanosecond it is never the same in both. */
 static size_t random_answer(const char* id, char* answer, size_t size) {
   unsigned char bytes[RANDOM_BYTES];
   char hex[2 * RANDOM_BYTES + 1];
-  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes)
+  uint64_t seed;
+  struct timespec now;
+  if (getrandom(&seed, sizeof seed, 0) != sizeof seed || clock_gettime(CLOCK_MONOTONIC, &now) != 0)
     return (size_t)snprintf(answer, size, "error: no randomness\n");
+  seed ^= peer_stream_word((uint64_t)now.tv_sec, (uint64_t)now.tv_nsec);
+  peer_stream_fill(seed, 0, bytes, sizeof bytes);
   for (int i = 0; i < RANDOM_BYTES; ++i) snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
   int length = snprintf(answer, size, "%.20s %s", id, hex);
   uint32_t crc = peer_crc32((const unsigned char*)answer, (size_t)length);
