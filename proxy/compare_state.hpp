@@ -72,6 +72,10 @@ class CompareState {
   /// Keeps a copy of `bytes` and of what `frame` says of them, last in the order of capture.
   /// nullptr: over the hard limit; it has been counted as dropped.
   WaitingFrame* keep(Side side, const WaitingFrame& frame, std::span<const std::byte> bytes);
+  /// Keeps one of the primary VM's frames that leaves with the commit and not before.
+  void hold(Flow& flow, const WaitingFrame& frame) {
+    if (keep(Side::primary, frame, frame.frame())) flow.held = true;
+  }
   /// A pure acknowledgement that was made here. At most one a flow, so it has no limit of its own.
   /// `instead_of`: the one whose place it takes, if there is one.
   WaitingFrame* keep_owed(const WaitingFrame& frame, std::span<const std::byte> bytes,

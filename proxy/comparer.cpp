@@ -58,7 +58,7 @@ void Comparer::Impl::take(Side side, std::span<const std::byte> frames, Time now
     bool whole = false;
     if (size >= frame_prefix_size) {
       const std::size_t length = load_be<std::uint32_t>(frames.data());
-      whole = length <= size - frame_prefix_size;
+      whole = length <= frame_length_max && length <= size - frame_prefix_size;
       if (whole) size = frame_prefix_size + length;
     }
     const auto frame = frames.first(size);
@@ -160,6 +160,7 @@ void Comparer::Impl::commit(WaitingFrame& frame, Frames& out) {
 
 void Comparer::Impl::forget_queues(Flow& flow) {
   if (flow.queues) *flow.queues = FlowQueues{};
+  flow.held = false;
   state.flows.settle(flow);
 }
 

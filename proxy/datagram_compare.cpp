@@ -86,14 +86,11 @@ std::optional<Difference> compare(const WaitingFrame& ours, const WaitingFrame& 
 }  // namespace
 
 void DatagramCompare::primary(Flow& flow, WaitingFrame& frame) {
-  if (flow.blocked) {
-    state_.keep(Side::primary, frame, frame.frame());
-    return;
-  }
+  if (flow.blocked) return state_.hold(flow, frame);
   if (flow.queues && !flow.queues->secondary.empty()) {
     WaitingFrame& theirs = *flow.queues->secondary.front();
     if (!match(flow, frame, theirs)) {
-      state_.keep(Side::primary, frame, frame.frame());
+      state_.hold(flow, frame);
       return block(flow);
     }
     flow.queues->secondary.remove(theirs);
@@ -146,6 +143,7 @@ void DatagramCompare::block(Flow& flow) {
   flow.blocked = true;
   if (!flow.queues) return;
   // The primary VM's stay where the commit finds them; nobody asks for the secondary's again.
+  flow.held = flow.held || !flow.queues->in_order.empty();
   flow.queues->in_order.clear();
   while (WaitingFrame* theirs = flow.queues->secondary.front()) {
     flow.queues->secondary.remove(*theirs);

@@ -54,6 +54,7 @@ struct Flow {
   bool acknowledged : 1 = false;  ///< `acked` is known
   bool finished : 1 = false;      ///< FIN has left
   bool reset : 1 = false;         ///< RST has left, with the sequence number of `released`
+  bool held : 1 = false;          ///< epoch: frames wait for the commit, in no queue
   bool blocked : 1 = false;       ///< epoch: differs; nothing leaves any more
   bool reported : 1 = false;      ///< epoch: a difference was found
   bool secondary_acknowledged : 1 = false;  ///< epoch: `secondary_acked` is known
@@ -69,12 +70,12 @@ struct Flow {
 
   /// Nothing more is expected but a new beginning.
   [[nodiscard]] bool closed() const noexcept {
-    return !queues && (key.kind != Kind::tcp || finished || reset);
+    return !queues && !held && (key.kind != Kind::tcp || finished || reset);
   }
   void enter(std::uint32_t current) noexcept {
     if (epoch == current) return;
     epoch = current;
-    blocked = reported = secondary_acknowledged = false;
+    held = blocked = reported = secondary_acknowledged = false;
   }
 };
 static_assert(sizeof(Flow) <= 96);

@@ -123,11 +123,11 @@ bool is_fin(const WaitingFrame& segment) {
 void TcpCompare::primary(Flow& flow, WaitingFrame& segment) {
   const Packet& packet = segment.packet;
   if (flow.queues && flow.queues->partial) leave_matched(flow, *flow.queues->partial);
-  if (flow.blocked) return hold(segment);
+  if (flow.blocked) return state_.hold(flow, segment);
   if (packet.has(tcp_flag::rst)) return primary_reset(flow, segment);
   if (packet.has(tcp_flag::syn)) return primary_syn(flow, segment);
   // Without ACK nobody would take it (RFC 9293, 3.10.7.4); it may wait for the commit.
-  if (!packet.has(tcp_flag::ack)) return hold(segment);
+  if (!packet.has(tcp_flag::ack)) return state_.hold(flow, segment);
   if (packet.sequence_length() == 0) return primary_ack(flow, segment);
   primary_data(flow, segment);
 }
@@ -151,7 +151,7 @@ void TcpCompare::take_turn(Flow& flow, WaitingFrame& segment) {
   // What has left before need not wait for what has not.
   const bool again = segment.end <= flow.released && !segment.packet.has(tcp_flag::rst);
   if ((first || again) && step(flow, segment, nullptr) == Step::left) return;
-  if (flow.blocked) return hold(segment);
+  if (flow.blocked) return state_.hold(flow, segment);
   const bool ready = !first && segment.start <= flow.released;
   enqueue(flow, segment);
   if (ready) drain(flow, nullptr);
@@ -170,6 +170,8 @@ void TcpCompare::enqueue(Flow& flow, WaitingFrame& segment) {
   } else if (queues.out_of_order_count < out_of_order_max) {
     queues.out_of_order.push_back(*kept);
     ++queues.out_of_order_count;
+  } else {
+    flow.held = true;
   }
 }
 
@@ -192,7 +194,7 @@ void TcpCompare::primary_syn(Flow& flow, WaitingFrame& segment) {
       return "SYN: sequence number " + std::to_string(seq) + " here, " + std::to_string(other) +
              (opening ? " here before" : " there");
     });
-    return hold(segment);
+    return state_.hold(flow, segment);
   }
   queues.primary_opening = true;
   place(queues.opening);
@@ -223,7 +225,7 @@ void TcpCompare::primary_ack(Flow& flow, WaitingFrame& segment) {
       return "the secondary VM has reset the connection, the primary VM acknowledges " +
              std::to_string(ack);
     });
-    return hold(segment);
+    return state_.hold(flow, segment);
   }
   if (WaitingFrame* kept = state_.keep(Side::primary, segment, segment.frame())) {
     state_.queues(flow).acks.push_back(*kept);
@@ -786,9 +788,11 @@ void TcpCompare::leave_acks_in_part(Flow& flow) {
   if (!newest || (queues.owed && queues.owed->serial > newest->serial)) newest = queues.owed;
   const auto limit = ack_limit(flow);
   if (!newest || !limit || (flow.acknowledged && at_or_before(*limit, flow.acked))) return;
-  const std::uint32_t ack = before(newest->packet.ack, *limit) ? newest->packet.ack : *limit;
-  const std::uint32_t seq =
-      flow.based && newest->start > flow.released ? low(flow.released) : newest->packet.seq;
+  // Those in the queue wait because they are beyond the limit.
+  const bool beyond = !queues.acks.empty() || before(*limit, queues.owed->packet.ack);
+  const std::uint32_t ack = beyond ? *limit : queues.owed->packet.ack;
+  // A client ignores what stands before the bytes that it expects next.
+  const std::uint32_t seq = flow.based ? low(flow.released) : newest->packet.seq;
   append_acknowledgement(newest->frame(), newest->packet, seq, ack, state_.output(newest->size));
   state_.count_released();
   ++state_.counters.made_acknowledgements;
@@ -825,6 +829,7 @@ void TcpCompare::block(Flow& flow) {
   }
   if (queues.secondary_syn) forget(*std::exchange(queues.secondary_syn, nullptr));
   // The primary VM's stay where the commit finds them.
+  flow.held = flow.held || queues.primary_waits() || !queues.acks.empty() || queues.owed;
   queues.in_order.clear();
   queues.out_of_order.clear();
   queues.acks.clear();

@@ -50,7 +50,6 @@ class TcpCompare {
   /// Lets it leave if it may, else keeps it.
   void take_turn(Flow& flow, WaitingFrame& segment);
   void enqueue(Flow& flow, WaitingFrame& segment);
-  void hold(WaitingFrame& segment) { state_.keep(Side::primary, segment, segment.frame()); }
 
   void secondary_syn(Flow& flow, WaitingFrame& segment);
   void secondary_reset(Flow& flow, WaitingFrame& segment);

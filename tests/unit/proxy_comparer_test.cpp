@@ -478,6 +478,20 @@ TEST(Comparer, OnlyAsMuchIsAcknowledgedAsBothHave) {
   pair.expect_complete();
 }
 
+TEST(Comparer, AStaleAcknowledgementThatWaitsDoesNotHideANewerOne) {
+  ComparedPair pair;
+  pair.both(data(1000, "x", 2000));
+  pair.released();
+  pair.primary(pure_ack(2300, 1001));
+  pair.primary(pure_ack(2150, 1001));
+  pair.secondary(pure_ack(2200, 1001));
+  EXPECT_THAT(pair.released(), ElementsAre("1001 ack 2200"));
+  pair.secondary(pure_ack(2250, 1001));
+  EXPECT_THAT(pair.released(), ElementsAre("1001 ack 2250"));
+  pair.secondary(pure_ack(2300, 1001));
+  EXPECT_THAT(pair.released(), ElementsAre("1001 ack 2300", "1001 ack 2150"));
+}
+
 TEST(Comparer, DuplicateAcknowledgementsPassUnchanged) {
   ComparedPair pair;
   pair.both(pure_ack(2100));
@@ -1043,6 +1057,29 @@ TEST(Comparer, ASecondaryThatNeverAnswersCostsNoMoreThanTheLimit) {
   pair.expect_complete();
 }
 
+TEST(Comparer, FlowsWhoseFramesWaitForTheCommitAreNotForgotten) {
+  // None of them is closed before the commit, though nothing is compared in them any more.
+  ComparedPair pair({.flows_max = 4});
+  pair.both(from_port(fin_at(1000), 1));
+  pair.primary(from_port(fin_at(1001, "after the end"), 1));
+  pair.secondary(from_port(fin_at(1001, "other"), 1));
+  for (std::uint16_t port = 2; port <= 3; ++port) {
+    pair.primary(udp({.destination_port = port, .payload = "a"}));
+    pair.secondary(udp({.destination_port = port, .payload = "b"}));
+  }
+  Tcp without_ack = from_port(data(1000, "x"), 4);
+  without_ack.flags = psh;
+  pair.primary(without_ack);
+  pair.released();
+  for (std::uint16_t port = 10; port <= 20; ++port) pair.both(from_port(reset_at(1), port));
+  EXPECT_THAT(pair.released(), IsEmpty()) << "no room for any other";
+  EXPECT_EQ(pair.counters().flows_evicted, 0u);
+  pair.committed();
+  pair.expect_complete();
+  for (std::uint16_t port = 10; port <= 12; ++port) pair.both(from_port(reset_at(1), port));
+  EXPECT_EQ(pair.released().size(), 3u) << "those three have ended or wait for nothing";
+}
+
 // ---- Traces
 
 TEST(Comparer, TellsTheFateOfEachFrame) {
@@ -1130,6 +1167,17 @@ TEST(Comparer, InputThatIsNoFrameIsDroppedAndCounted) {
     EXPECT_EQ(pair.comparer.waiting_frames(), 1u);
     pair.expect_complete();
   }
+}
+
+TEST(Comparer, AFrameLargerThanAnyFilterSendsIsDroppedAndCounted) {
+  ComparedPair pair;
+  Bytes frame(8 + (1u << 20));
+  store_be(frame.data(), std::uint32_t{1u << 20});
+  pair.primary(frame);
+  pair.secondary(frame);
+  EXPECT_EQ(pair.counters().dropped_frames, 1u);
+  EXPECT_EQ(pair.counters().secondary_unparsable_frames, 1u);
+  EXPECT_EQ(pair.mismatches(Reason::unparsable), 1u);
 }
 
 TEST(Comparer, FramesLargerThanAnyMtuAreCompared) {
