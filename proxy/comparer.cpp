@@ -152,9 +152,10 @@ void Comparer::Impl::commit(WaitingFrame& frame, Frames& out) {
   ++state.counters.committed_frames;
   if (frame.owed) ++state.counters.made_acknowledgements;
   state.tell(frame, [] { return "held for the commit"; });
-  TcpCompare::append_rest(frame, out);
   if (frame.flow && frame.flow->key.kind == Kind::tcp) {
-    TcpCompare::commit(*frame.flow, frame.packet);
+    TcpCompare::commit(*frame.flow, frame, out);
+  } else {
+    CompareState::append(out, frame.frame());
   }
 }
 

@@ -112,7 +112,7 @@ FlowQueues& FlowTable::queues(Flow& flow) {
 }
 
 void FlowTable::settle(Flow& flow) {
-  if (flow.queues && flow.queues->empty()) {
+  if (flow.queues && flow.queues->empty() && !flow.held) {
     std::unique_ptr<FlowQueues> queues(std::exchange(flow.queues, nullptr));
     *queues = FlowQueues{};
     if (free_queues_.size() < free_queues_max) free_queues_.push_back(std::move(queues));

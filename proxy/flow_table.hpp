@@ -28,7 +28,9 @@ struct FlowQueues {
   std::uint64_t opening = 0;
   bool primary_opening = false;
   bool secondary_opening = false;
-  bool listed = false;  ///< in the list of flows with a `partial`
+  bool listed = false;          ///< in the list of flows with a `partial`
+  bool overtaken = false;       ///< something has left that was captured after what waits …
+  std::uint32_t timestamp = 0;  ///< … with this TSval, the highest
   std::uint16_t out_of_order_count = 0;
 
   [[nodiscard]] bool primary_waits() const noexcept {

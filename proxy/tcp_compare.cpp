@@ -659,6 +659,8 @@ void TcpCompare::leave(Flow& flow, WaitingFrame& segment, std::uint32_t to, bool
   } else {
     append_piece(segment.frame(), packet, segment.left, to, out);
   }
+  renew_timestamp(flow, packet, std::span(out).subspan(begin));
+  note_overtaking(flow, segment);
   state_.count_released();
   if (!rest) {
     ++state_.counters.split_frames;
@@ -692,6 +694,38 @@ void TcpCompare::flush() {
     }
   }
   partial_.clear();
+}
+
+/// Remembers the timestamp of what leaves before something that was captured earlier.
+void TcpCompare::note_overtaking(const Flow& flow, const WaitingFrame& segment) {
+  FlowQueues* queues = flow.queues;
+  if (!queues) return;
+  const auto earlier = [&](const WaitingFrame* first) {
+    return first && first != &segment && (!segment.stored || first->serial < segment.serial);
+  };
+  if (!flow.held && !earlier(queues->in_order.front()) && !earlier(queues->out_of_order.front()) &&
+      !earlier(queues->acks.front()) && !earlier(queues->owed)) {
+    return;
+  }
+  note_timestamp(flow, segment.frame(), segment.packet);
+}
+
+void TcpCompare::note_timestamp(const Flow& flow, std::span<const std::byte> frame,
+                                const Packet& packet) {
+  FlowQueues* queues = flow.queues;
+  const auto time = timestamps(frame, packet);
+  if (!queues || !time || (queues->overtaken && before(time->value, queues->timestamp))) return;
+  queues->overtaken = true;
+  queues->timestamp = time->value;
+}
+
+/// What was overtaken leaves with the timestamp of what overtook it: a client takes a segment whose
+/// timestamp goes back for a stray of long ago, and drops it (PAWS, RFC 7323).
+void TcpCompare::renew_timestamp(const Flow& flow, const Packet& packet, std::span<std::byte> out) {
+  if (!flow.queues || !flow.queues->overtaken) return;
+  const auto time = timestamps(out, packet);
+  if (!time || !before(time->value, flow.queues->timestamp)) return;
+  shift(out, packet, {.timestamp = flow.queues->timestamp - time->value});
 }
 
 void TcpCompare::remove(FrameQueue& queue, WaitingFrame& segment) {
@@ -732,7 +766,7 @@ void TcpCompare::owe(Flow& flow, const WaitingFrame& segment) {
   const std::uint32_t ack = segment.packet.ack;
   FlowQueues& queues = state_.queues(flow);
   if (!queues.acks.empty() && at_or_before(ack, queues.acks.back()->packet.ack)) return;
-  if (queues.owed && at_or_before(ack, queues.owed->packet.ack)) return;
+  if (queues.owed && before(ack, queues.owed->packet.ack)) return;
   scratch_.clear();
   append_acknowledgement(segment.frame(), segment.packet, low(segment.end), ack, scratch_);
   WaitingFrame made;
@@ -751,14 +785,18 @@ void TcpCompare::forgive(Flow& flow) {
 
 /// A pure acknowledgement that may leave does.
 void TcpCompare::leave_ack(Flow& flow, WaitingFrame& segment) {
+  auto& out = state_.output(segment.size);
+  const std::size_t begin = out.size();
   if (flow.based && segment.start > flow.released) {
     // Data before it still waits: the client has not seen so much of the stream yet.
     append_acknowledgement(segment.frame(), segment.packet, low(flow.released), segment.packet.ack,
-                           state_.output(segment.size));
-    state_.count_released();
+                           out);
   } else {
-    state_.release(segment.frame());
+    out.insert(out.end(), segment.bytes, segment.bytes + segment.size);
   }
+  renew_timestamp(flow, segment.packet, std::span(out).subspan(begin));
+  note_overtaking(flow, segment);
+  state_.count_released();
   state_.tell(segment, [] { return "released"; });
   acknowledged(flow, segment.packet.ack);
 }
@@ -793,7 +831,11 @@ void TcpCompare::leave_acks_in_part(Flow& flow) {
   const std::uint32_t ack = beyond ? *limit : queues.owed->packet.ack;
   // A client ignores what stands before the bytes that it expects next.
   const std::uint32_t seq = flow.based ? low(flow.released) : newest->packet.seq;
-  append_acknowledgement(newest->frame(), newest->packet, seq, ack, state_.output(newest->size));
+  auto& out = state_.output(newest->size);
+  const std::size_t begin = out.size();
+  append_acknowledgement(newest->frame(), newest->packet, seq, ack, out);
+  renew_timestamp(flow, newest->packet, std::span(out).subspan(begin));
+  note_overtaking(flow, *newest);
   state_.count_released();
   ++state_.counters.made_acknowledgements;
   acknowledged(flow, ack);
@@ -838,7 +880,20 @@ void TcpCompare::block(Flow& flow) {
 
 // ---- The commit
 
-void TcpCompare::commit(Flow& flow, const Packet& packet) {
+void TcpCompare::commit(Flow& flow, const WaitingFrame& segment, Frames& out) {
+  const Packet& packet = segment.packet;
+  const std::size_t begin = out.bytes.size();
+  if (segment.left == 0) {
+    CompareState::append(out, segment.frame());
+  } else {
+    append_piece(segment.frame(), packet, segment.left, packet.payload_size,
+                 CompareState::room(out, segment.size));
+    ++out.count;
+  }
+  renew_timestamp(flow, packet, std::span(out.bytes).subspan(begin));
+  // An acknowledgement that was owed need not stand where it was captured.
+  note_timestamp(flow, segment.frame(), packet);
+
   locate(flow, packet.seq);
   if (packet.has(tcp_flag::syn) && !packet.has(tcp_flag::rst) &&
       !(flow.opened && low(flow.origin - 1) == packet.seq)) {
@@ -861,13 +916,6 @@ void TcpCompare::commit(Flow& flow, const Packet& packet) {
     flow.acked = packet.ack;
     flow.acknowledged = true;
   }
-}
-
-void TcpCompare::append_rest(const WaitingFrame& segment, Frames& out) {
-  if (segment.left == 0) return CompareState::append(out, segment.frame());
-  append_piece(segment.frame(), segment.packet, segment.left, segment.packet.payload_size,
-               CompareState::room(out, segment.size));
-  ++out.count;
 }
 
 std::string TcpCompare::describe(Comparer::Side side, const WaitingFrame& segment) {

@@ -26,10 +26,9 @@ class TcpCompare {
   /// all input at hand has been dealt with: fewer and larger pieces.
   void flush();
 
-  /// `packet` leaves with the commit: the flow has been released up to what it contains.
-  static void commit(Flow& flow, const Packet& packet);
-  /// Appends what has not left of a segment that waits.
-  static void append_rest(const WaitingFrame& segment, Frames& out);
+  /// What has not left of a segment does so with the commit: it is appended to `out`, and the flow
+  /// has been released up to what the segment contains.
+  static void commit(Flow& flow, const WaitingFrame& segment, Frames& out);
   /// What waits, and where, for people.
   static std::string describe(Comparer::Side side, const WaitingFrame& segment);
 
@@ -78,6 +77,10 @@ class TcpCompare {
   void leave_acks_in_part(Flow& flow);
   void leave_all_acks(Flow& flow);
   void remove(FrameQueue& queue, WaitingFrame& segment);
+  static void note_overtaking(const Flow& flow, const WaitingFrame& segment);
+  static void note_timestamp(const Flow& flow, std::span<const std::byte> frame,
+                             const Packet& packet);
+  static void renew_timestamp(const Flow& flow, const Packet& packet, std::span<std::byte> out);
 
   void acknowledged(Flow& flow, std::uint32_t ack);
   void owe(Flow& flow, const WaitingFrame& segment);

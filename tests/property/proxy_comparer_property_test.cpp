@@ -121,11 +121,12 @@ class World {
     Vm& vm = side == Side::primary ? primary_ : secondary_;
     Tcp made{.seq = base_ + segment.from,
              .ack = ack_base_ + segment.ack,
+             .options = test::timestamp_option(time_ += 5, 6),
              .payload = plan.stream.substr(segment.from, segment.to - segment.from)};
     if (segment.syn) {
       made.flags |= tcp_flag::syn;
       --made.seq;
-      made.options = syn_options(side == Side::primary ? 1 : 2);
+      made.options = syn_options(time_);
       vm.syn = true;
     }
     if (segment.fin) {
@@ -149,6 +150,10 @@ class World {
       Packet packet;
       RC_ASSERT(parse(frame, Direction::from_guest, packet) == Malformed::none);
       RC_ASSERT(reference_errors(frame) == "");
+      const auto timestamp = timestamps(frame, packet);
+      RC_ASSERT(bool(timestamp));
+      RC_ASSERT(!client_time_ || at_or_before(*client_time_, timestamp->value));  // PAWS
+      client_time_ = timestamp->value;
       if (packet.has(tcp_flag::syn)) {
         RC_ASSERT(!compared || (primary_.syn && secondary_.syn));
         syn_left_ = true;
@@ -244,6 +249,8 @@ class World {
   std::map<std::uint32_t, char> received_;
   std::uint32_t next_ = 0;
   std::optional<std::uint32_t> client_ack_;
+  std::uint32_t time_ = 0xfffff000;  ///< of the VMs' timestamps
+  std::optional<std::uint32_t> client_time_;
   std::uint64_t taken_ = 0;
   bool syn_left_ = false;
   bool fin_left_ = false;

@@ -525,6 +525,38 @@ TEST(Comparer, APureAcknowledgementPassesDataThatWaits) {
       << "with the sequence number up to which the client has seen the stream";
 }
 
+TEST(Comparer, WhatWasOvertakenDoesNotLeaveWithAnOlderTimestamp) {
+  // The client would drop it (PAWS).
+  const auto at_time = [](Tcp segment, std::uint32_t time) {
+    segment.options = timestamp_option(time, 9);
+    return segment;
+  };
+  const auto times = [](const Frames& frames) {
+    std::vector<std::uint32_t> all;
+    for (const Bytes& frame : split(frames.bytes)) {
+      EXPECT_EQ(reference_errors(frame), "");
+      const Packet packet = parsed(frame);
+      const auto found = timestamps(frame, packet);
+      all.push_back(found ? found->value : 0);
+    }
+    return all;
+  };
+  ComparedPair pair;
+  pair.both(at_time(data(1000, "a"), 90));
+  EXPECT_THAT(times(pair.comparer.take_released()), ElementsAre(90));
+  pair.primary(at_time(data(1001, "waits"), 100));
+  pair.primary(at_time(data(1006, "waits longer"), 101));
+  pair.secondary(pure_ack(2100, 1001));
+  pair.primary(at_time(pure_ack(2100, 1018), 300));
+  pair.primary(at_time(data(1000, "a"), 301));  // sent again
+  EXPECT_THAT(times(pair.comparer.take_released()), ElementsAre(300, 301));
+  pair.secondary(data(1001, "waits", 2100));
+  EXPECT_THAT(times(pair.comparer.take_released()), ElementsAre(301));
+  EXPECT_THAT(times(pair.comparer.close_epoch()), ElementsAre(301));
+  pair.both(at_time(data(1018, "x", 2100), 302));
+  EXPECT_THAT(times(pair.comparer.take_released()), ElementsAre(302));
+}
+
 TEST(Comparer, WindowUpdatesPass) {
   ComparedPair pair;
   pair.both(pure_ack(2100));
