@@ -99,6 +99,7 @@ nlohmann::json to_json(const RoundResult& round) {
     if (i < round.failover_ms.size()) kill["failover_ms"] = number(round.failover_ms[i]);
     if (i < round.survivors.size()) kill["survivor"] = round.survivors[i];
     if (i < round.before.size()) kill["before"] = round.before[i];
+    if (i < round.after.size()) kill["after"] = round.after[i];
     kills.push_back(std::move(kill));
   }
   nlohmann::json connections = nlohmann::json::array();

@@ -42,6 +42,8 @@ struct RoundResult {
   std::optional<world::DelayLineCounters> line;
   /// What the primary said last before each kill: GET /v1/vms/NAME.
   std::vector<nlohmann::json> before;
+  /// What the survivor said last of it.
+  std::vector<nlohmann::json> after;
   /// Differences that a service must have made, and the checkpoints there were while it ran.
   std::optional<std::uint64_t> random_replies, random_checkpoints;
 

@@ -434,8 +434,10 @@ class Round {
     result().survivors.push_back(survivor_ != nullptr ? survivor_->name() : "");
     if (survivor_ == nullptr) {
       result().failover_ms.emplace_back();
+      result().after.emplace_back();
       return;
     }
+    result().after.push_back(survivor_view_.vm);
     const auto seen = witness_->sightings();
     const bool alpha = survivor_ == &world_.alpha();
     for (auto& problem :
