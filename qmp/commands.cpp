@@ -232,6 +232,13 @@ Task<Result<void>> add_filter_redirector(Client& client, const std::string& id,
   return run(client, "object-add", std::move(arguments));
 }
 
+Task<Result<void>> switch_filter_on(Client& client, const std::string& id) {
+  json arguments = one("path", "/objects/" + id);
+  arguments["property"] = "status";
+  arguments["value"] = "on";
+  return run(client, "qom-set", std::move(arguments));
+}
+
 Task<Result<void>> delete_object(Client& client, const std::string& id) {
   return run(client, "object-del", one("id", id));
 }

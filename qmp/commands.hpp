@@ -75,6 +75,8 @@ Task<Result<void>> add_filter_redirector(Client& client, const std::string& id,
                                          const std::string& netdev, FilterQueue queue,
                                          const std::string& in_chardev,
                                          const std::string& out_chardev);
+/// Switches a filter on; QEMU switches all of a VM's filters off when it leaves COLO.
+Task<Result<void>> switch_filter_on(Client& client, const std::string& id);
 Task<Result<void>> delete_object(Client& client, const std::string& id);
 /// The ids of the user-created objects under /objects.
 Task<Result<std::vector<std::string>>> list_objects(Client& client);

@@ -166,6 +166,21 @@ bool NetChannel::is_taken(const Sink& sink, bool queue_is_empty) const {
   return queue_is_empty && (!known || unread == 0);
 }
 
+Task<Result<void>> NetChannel::switch_on(qmp::Client& qmp) {
+  // What puts packets in comes first, so that nothing is taken that finds no way out.
+  const std::array<std::pair<std::string, bool>, 4> parts{
+      {{inject_.part, inject_.socket.is_open()},
+       {feed_.part, feed_.socket.is_open()},
+       {capture_.part, capture_.socket.is_open()},
+       {intake_.part, intake_.socket.is_open()}}};
+  for (const auto& [part, open] : parts) {
+    if (!open) continue;
+    const auto on = co_await qmp::switch_filter_on(qmp, id(part));
+    if (!on) co_return on.error();
+  }
+  co_return Result<void>();
+}
+
 Task<Result<void>> NetChannel::detach_in_order(qmp::Client& qmp) {
   become_solo();
   // From here on new packets go straight on. Those still in our hands are put in ahead of them as

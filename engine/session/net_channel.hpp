@@ -116,6 +116,8 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
 
   // ---- the end
 
+  /// The filters work again; QEMU switches them off when it leaves COLO.
+  Task<Result<void>> switch_on(qmp::Client& qmp);
   /// For a VM that goes on alone: takes the filters off in the order that loses and reorders
   /// nothing.
   Task<Result<void>> detach_in_order(qmp::Client& qmp);

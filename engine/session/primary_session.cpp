@@ -723,6 +723,8 @@ Task<void> PrimarySession::open_gate() {
       opened = co_await channel->detach_in_order(*vm_.qmp);
     } else {
       channel->become_solo();
+      const auto on = co_await channel->switch_on(*vm_.qmp);
+      if (!on) observer_.event("refused", on.error().message, {});
       if (channel->mirrors()) opened = co_await channel->stop_mirror(*vm_.qmp);
       translating.push_back(channel);
     }

@@ -525,15 +525,25 @@ Task<void> SecondarySession::promote(Promote action) {
   failover_.loaded(action.checkpoint);
   observer_.event("loaded", "checkpoint " + std::to_string(action.checkpoint) + " is loaded",
                   {{"checkpoint", action.checkpoint}});
-  // The network is made ready first, so that the VM's first packet already leaves. It leaves
-  // through our hands; the filters go later, as far as they may.
   for (const auto& channel : channels_) channel->become_solo();
-  const auto connected = vm_.connect_network();
-  if (!connected) observer_.event("refused", connected.error().message, {});
+  // The network is made ready first, so that the VM's first packet already leaves; but where
+  // connections are translated, not before their packets come through our hands again.
+  const bool translates = std::ranges::any_of(
+      channels_, [](const auto& channel) { return !channel->translator().idle(); });
+  if (!translates) connect_network();
   close_stream();
   const auto told = co_await qmp::colo_lost_heartbeat(*vm_.qmp);
   if (!told) observer_.event("refused", told.error().message, {});
-  const auto running = co_await wait_until_running(*vm_.qmp, promote_limit);
+  // A VM in colo mode runs already.
+  auto running = co_await wait_until_colo_has_ended(*vm_.qmp, promote_limit);
+  if (translates) {
+    for (const auto& channel : channels_) {
+      const auto on = co_await channel->switch_on(*vm_.qmp);
+      if (!on) observer_.event("refused", on.error().message, {});
+    }
+    connect_network();
+  }
+  if (running) running = co_await wait_until_running(*vm_.qmp, promote_limit);
   if (!running) {
     dispatch(LoadTimeout{});
     co_return;
@@ -542,14 +552,17 @@ Task<void> SecondarySession::promote(Promote action) {
   dispatch(VmRunning{});
 }
 
+void SecondarySession::connect_network() {
+  const auto connected = vm_.connect_network();
+  if (!connected) observer_.event("refused", connected.error().message, {});
+}
+
 void SecondarySession::perform(const Announce&) {
   announcing_ = true;
   nursery_.spawn(announce());
 }
 
 Task<void> SecondarySession::announce() {
-  const auto announced = co_await qmp::announce_self(*vm_.qmp);
-  if (!announced) observer_.event("refused", announced.error().message, {});
   std::vector<NetChannel::Pointer> translating;
   for (const auto& channel : channels_) {
     if (!channel->translator().idle()) {
@@ -560,6 +573,8 @@ Task<void> SecondarySession::announce() {
     if (!detached) observer_.event("refused", detached.error().message, {});
   }
   channels_ = std::move(translating);
+  const auto announced = co_await qmp::announce_self(*vm_.qmp);
+  if (!announced) observer_.event("refused", announced.error().message, {});
   announcing_ = false;
   changed_.notify();
 }

@@ -80,6 +80,7 @@ class SecondarySession {
   Task<void> claim(Claim action);
   Task<void> watch_load();
   Task<void> promote(Promote action);
+  void connect_network();
   Task<void> announce();
   Task<void> kill_vm();
 

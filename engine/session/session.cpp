@@ -85,7 +85,7 @@ Task<Result<void>> wait_until_colo_has_ended(qmp::Client& qmp, std::chrono::mill
     if (std::chrono::steady_clock::now() > deadline) {
       co_return Error{Errc::timed_out, "QEMU's migration is still \"" + status + "\""};
     }
-    co_await wait_for(std::chrono::milliseconds(5));
+    co_await wait_for(std::chrono::milliseconds(2));
   }
 }
 

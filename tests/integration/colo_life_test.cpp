@@ -13,6 +13,12 @@ class ColoLife : public PairLife {
     post(primary, "/protect", {{"peer", peer}, {"policy", "colo"}});
     ASSERT_TRUE(eventually([&] { return vm(primary).value("mode", json()) == "colo"; }));
   }
+  /// The guest is up, and nobody has spoken TCP with it yet.
+  void wait_until_booted() {
+    const auto log = alpha().place().run_dir / "demo" / "serial.log";
+    ASSERT_TRUE(eventually(
+        [&] { return world::file_tail(log, 50).find("BOOTED") != std::string::npos; }, 60s));
+  }
   pid_t qemu(world::Host& host) { return vm(host)["qemu_pid"].get<pid_t>(); }
 };
 
@@ -45,6 +51,7 @@ TEST_F(ColoLife, ASecondaryVmThatHangsIsGivenUpAndTheServiceGoesOn) {
 }
 
 TEST_F(ColoLife, AConnectionOpenedAfterTheLastCheckpointSurvivesTwoFailovers) {
+  wait_until_booted();
   protect_in_colo(alpha(), "beta");
   connect_client();  // the guest's first: its numbers differ between the two VMs
   expect_answers("in colo mode");
@@ -61,11 +68,10 @@ TEST_F(ColoLife, AConnectionOpenedAfterTheLastCheckpointSurvivesTwoFailovers) {
   expect_answers("after the second failover");
   EXPECT_GT(vm(alpha())["translations"], 0);
   expect_nothing_lost();
-  EXPECT_TRUE(eventually([&] { return vm(alpha())["translations"] == 0; }, 90s))
-      << "the connection was closed";
 }
 
 TEST_F(ColoLife, ATranslatedConnectionSurvivesAPeriodicPairToo) {
+  wait_until_booted();
   protect_in_colo(alpha(), "beta");
   connect_client();
   expect_answers("in colo mode");

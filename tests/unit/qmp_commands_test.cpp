@@ -104,6 +104,12 @@ TEST(QmpCommands, SetCapabilitiesAndParameters) {
        R"({"execute": "migrate-set-parameters", "arguments": {"announce-rounds": 0}})");
 }
 
+TEST(QmpCommands, AFilterIsSwitchedOnByItsPath) {
+  tell([](Client& c) { return switch_filter_on(c, "tnd-n0-capture"); },
+       R"({"execute": "qom-set", "arguments": {"path": "/objects/tnd-n0-capture",
+           "property": "status", "value": "on"}})");
+}
+
 TEST(QmpCommands, ChardevsAndFilters) {
   tell([](Client& c) { return add_fd_chardev(c, "c", "n"); },
        R"({"execute": "chardev-add", "arguments": {"id": "c", "backend": {"type": "socket",
