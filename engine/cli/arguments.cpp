@@ -11,6 +11,7 @@ namespace {
 
 constexpr const char* default_socket = "/run/tandem/api.sock";
 constexpr const char* default_config = "/etc/tandem/tandemd.toml";
+constexpr std::uint64_t trace_seconds_max = 1'000'000;
 
 /// The words after "demo", if that is the command: they are tandem-demo's and not looked at here.
 std::optional<DemoCommand> demo_command(const std::vector<std::string>& words) {
@@ -70,8 +71,10 @@ class Parser {
     add_events();
     add_vm();
     add_protect();
+    add_mode();
     add_change(app_, "unprotect", "end the protection of a VM; it runs on here");
     add_change(app_, "failover", "let the peer take a protected VM over; nothing is lost");
+    add_trace();
     add_doctor();
     // Its words never come here; it stands in the list of commands.
     app_.add_subcommand("demo",
@@ -96,6 +99,13 @@ class Parser {
       const auto what = unknown.empty() ? std::string(error.what())
                                         : "\"" + unknown.front() + "\" is not understood";
       return Error{Errc::invalid_input, what + " (see " + path_of(innermost()) + " --help)"};
+    }
+    if (const auto* trace = std::get_if<TraceCommand>(&into_.command)) {
+      // Either says where the frames go.
+      if (trace->file.empty() != into_.json) {
+        const std::string what = into_.json ? "--pcap excludes --json" : "--pcap is required";
+        return Error{Errc::invalid_input, what + " (see tandem trace --help)"};
+      }
     }
     into_.socket = !socket_.empty()                 ? socket_
                    : !socket_of_environment.empty() ? socket_of_environment
@@ -155,9 +165,32 @@ class Parser {
         ->check(check_name);
     app.add_option("--policy", protect_.policy, "when checkpoints are taken")
         ->type_name("POLICY")
-        ->check(CLI::IsMember({"periodic"}))
+        ->check(CLI::IsMember({"periodic", "colo"}))
         ->capture_default_str();
     app.callback([this] { into_.command = protect_; });
+  }
+
+  void add_mode() {
+    auto& app = command(app_, "mode", "change when checkpoints of a protected VM are taken");
+    add_vm_name(app, mode_.vm, "the VM's name");
+    app.add_option("MODE", mode_.mode, "periodic, or colo: as soon as the VMs' outputs differ")
+        ->required()
+        ->type_name("")
+        ->check(CLI::IsMember({"periodic", "colo"}));
+    app.callback([this] { into_.command = mode_; });
+  }
+
+  void add_trace() {
+    auto& app = command(app_, "trace", "record which frames of a VM in colo mode are compared");
+    add_vm_name(app, trace_.vm, "the VM's name");
+    app.add_option("--pcap", trace_.file, "write pcapng to this file (-: standard output)")
+        ->type_name("FILE")
+        ->check(check_not_empty);
+    app.add_option("--seconds", trace_.seconds, "end by itself, and not when interrupted")
+        ->type_name("S")
+        ->check(check_digits)
+        ->check(CLI::Range(std::uint64_t{1}, trace_seconds_max));
+    app.callback([this] { into_.command = trace_; });
   }
 
   void add_doctor() {
@@ -188,6 +221,8 @@ class Parser {
   StatusCommand status_;
   EventsCommand events_;
   ProtectCommand protect_;
+  ModeCommand mode_;
+  TraceCommand trace_;
   DoctorCommand doctor_;
 };
 

@@ -23,6 +23,14 @@ struct ListCommand {};
 struct ChangeCommand {
   std::string vm, action;  ///< as the API calls it: "start", "stop", "unprotect", "failover"
 };
+struct ModeCommand {
+  std::string vm, mode;
+};
+struct TraceCommand {
+  std::string vm;
+  std::string file;           ///< of pcapng; "-": standard output; empty: JSON lines
+  std::uint64_t seconds = 0;  ///< 0: until interrupted
+};
 struct ProtectCommand {
   std::string vm, peer, policy = "periodic";
 };
@@ -38,8 +46,8 @@ struct ShowCommand {
   std::string text;
 };
 
-using Command = std::variant<StatusCommand, EventsCommand, ListCommand, ChangeCommand,
-                             ProtectCommand, DoctorCommand, DemoCommand, ShowCommand>;
+using Command = std::variant<StatusCommand, EventsCommand, ListCommand, ChangeCommand, ModeCommand,
+                             TraceCommand, ProtectCommand, DoctorCommand, DemoCommand, ShowCommand>;
 
 struct Arguments {
   std::filesystem::path socket;

@@ -290,6 +290,12 @@ int change_vm(const Connection& connection, const std::string& vm, const std::st
   return report_vm(connection, std::move(answer), message);
 }
 
+int set_mode(const Connection& connection, const std::string& vm, const std::string& mode) {
+  auto answer =
+      api::ApiClient(connection.socket).post(vm_path(vm) + "/mode", {{"mode", mode}}, change_limit);
+  return report_vm(connection, std::move(answer), vm + " runs in " + mode + " mode");
+}
+
 int protect_vm(const Connection& connection, const std::string& vm, const std::string& peer,
                const std::string& policy) {
   const auto post = [&] {

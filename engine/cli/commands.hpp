@@ -31,6 +31,8 @@ int follow_events(const Connection& connection, std::uint64_t after);
 int list_vms(const Connection& connection);
 /// `action`: "start", "stop", "unprotect", "failover".
 int change_vm(const Connection& connection, const std::string& vm, const std::string& action);
+/// `mode`: "periodic" or "colo". Returns when the pair runs in it.
+int set_mode(const Connection& connection, const std::string& vm, const std::string& mode);
 /// On a terminal it shows how far the synchronisation is.
 int protect_vm(const Connection& connection, const std::string& vm, const std::string& peer,
                const std::string& policy);

@@ -74,6 +74,52 @@ std::string held_frames(const json& vm) {
   return is_in_pair(vm) ? text_at(vm, "/gate/held_frames") : nothing;
 }
 
+std::string mode(const json& vm) {
+  return is_in_pair(vm) ? text_at(vm, "/mode") : nothing;
+}
+
+bool has_to_do_with_colo(const json& vm) {
+  return text_at(vm, "/policy") == "colo" || text_at(vm, "/mode") == "colo" ||
+         number_or(vm, "/compare/mismatch_checkpoints", 0) > 0;
+}
+
+/// "12: payload 3, timeout 9; checkpoints asked for: 4".
+std::string mismatches(const json& vm) {
+  double sum = 0;
+  std::string reasons;
+  for (const std::string reason :
+       {"payload", "length", "event", "timeout", "overflow", "unparsable"}) {
+    const auto pointer = "/compare/mismatches/" + reason;
+    const auto count = number_or(vm, pointer.c_str(), 0);
+    if (count <= 0) continue;
+    sum += count;
+    reasons += (reasons.empty() ? "" : ", ") + reason + " " + text_at(vm, pointer.c_str());
+  }
+  if (reasons.empty()) return "none";
+  return decimals(sum, 0) + ": " + reasons +
+         "; checkpoints asked for: " + text_at(vm, "/compare/mismatch_checkpoints");
+}
+
+/// The flows that differed most often, those that did so last before others.
+std::vector<std::string> mismatch_flows(const json& vm) {
+  constexpr std::size_t shown_max = 5;
+  std::vector<const json*> flows;
+  const auto* list = find(vm, "/compare/mismatch_flows");
+  if (list != nullptr && list->is_array()) {
+    for (const auto& flow : *list) flows.push_back(&flow);
+  }
+  std::ranges::stable_sort(flows, std::greater(),
+                           [](const json* flow) { return number_or(*flow, "/count", 0); });
+  std::vector<std::string> lines;
+  for (const auto* flow : flows) {
+    if (lines.size() == shown_max) break;
+    lines.push_back(text_at(*flow, "/count") + " x " + text_at(*flow, "/flow") + ", last " +
+                    format_time(number_or(*flow, "/time", -1)) + ": " + text_at(*flow, "/reason") +
+                    ", " + text_at(*flow, "/detail"));
+  }
+  return lines;
+}
+
 const json& vms_of(const json& status) {
   static const json none = json::array();
   const auto* vms = find(status, "/vms");
@@ -212,10 +258,10 @@ std::vector<std::string> status_lines(const json& status) {
     lines.push_back("no VM is defined or running on this host");
     return lines;
   }
-  Table table({"VM", "ROLE", "STATE", "PEER", "GENERATION", "CHECKPOINTS", "PAUSE mean / p99",
-               "STOPPED", "HELD", "LAST ERROR"});
+  Table table({"VM", "ROLE", "STATE", "MODE", "PEER", "GENERATION", "CHECKPOINTS",
+               "PAUSE mean / p99", "STOPPED", "HELD", "LAST ERROR"});
   for (const auto& vm : vms) {
-    table.add({text_at(vm, "/name"), text_at(vm, "/role"), text_at(vm, "/state"),
+    table.add({text_at(vm, "/name"), text_at(vm, "/role"), text_at(vm, "/state"), mode(vm),
                text_at(vm, "/peer"), text_at(vm, "/generation"), checkpoints(vm), pauses(vm),
                stopped(vm), held_frames(vm), text_at(vm, "/last_error")});
   }
@@ -238,6 +284,7 @@ std::vector<std::string> vm_lines(const json& vm) {
   fact("QEMU", text_at(vm, "/qemu_pid") == nothing ? nothing : "pid " + text_at(vm, "/qemu_pid"));
   if (is_in_pair(vm)) {
     fact("policy", text_at(vm, "/policy"));
+    fact("mode", text_at(vm, "/mode"));
     fact("checkpoints", "last " + text_at(vm, "/checkpoints/last") + ", committed " +
                             text_at(vm, "/checkpoints/committed") + ", loaded " +
                             text_at(vm, "/checkpoints/loaded") + ", in flight " +
@@ -250,6 +297,25 @@ std::vector<std::string> vm_lines(const json& vm) {
                             text_at(vm, "/gate/released_frames") + ", dropped " +
                             text_at(vm, "/gate/dropped_frames"));
     fact("VM stopped here", stopped(vm) + " of the time");
+    if (has_to_do_with_colo(vm)) {
+      fact("compared output", "released " + text_at(vm, "/compare/released_frames") +
+                                  " frames, split " + text_at(vm, "/compare/split_frames") +
+                                  ", left to commits " + text_at(vm, "/compare/committed_frames") +
+                                  ", dropped " + text_at(vm, "/compare/dropped_frames") + "; " +
+                                  bytes_at(vm, "/compare/compared_bytes") + " equal");
+      fact("waiting output", text_at(vm, "/compare/waiting_frames") + " frames (" +
+                                 bytes_at(vm, "/compare/waiting_bytes") + " of both VMs) in " +
+                                 text_at(vm, "/compare/flows") + " flows");
+      fact("mismatches", mismatches(vm));
+      for (auto& flow : mismatch_flows(vm)) fact("", std::move(flow));
+      fact("input", "mirrored " + text_at(vm, "/input/mirrored_frames") + " frames, fed " +
+                        text_at(vm, "/input/fed_frames") + ", stale " +
+                        text_at(vm, "/input/stale_frames") + ", dropped " +
+                        text_at(vm, "/input/dropped_frames"));
+    }
+  }
+  if (number_or(vm, "/translations", 0) > 0) {
+    fact("translated connections", text_at(vm, "/translations"));
   }
   if (has_pauses(vm)) {
     fact("pauses", text_at(vm, "/pause_ms/count") + ": mean " +
@@ -289,8 +355,8 @@ std::string vm_summary(const json& vm) {
       text_at(vm, "/name") + " " + text_at(vm, "/role") + " " + text_at(vm, "/state");
   if (text_at(vm, "/peer") != nothing) line += " peer " + text_at(vm, "/peer");
   if (is_in_pair(vm)) {
-    line += " checkpoints " + checkpoints(vm) + " pause " + pauses(vm) + " stopped " + stopped(vm) +
-            " held " + held_frames(vm);
+    line += " mode " + mode(vm) + " checkpoints " + checkpoints(vm) + " pause " + pauses(vm) +
+            " stopped " + stopped(vm) + " held " + held_frames(vm);
   }
   if (text_at(vm, "/last_error") != nothing) line += " last error: " + text_at(vm, "/last_error");
   return line;

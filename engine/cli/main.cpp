@@ -7,6 +7,7 @@
 #include "engine/cli/doctor.hpp"
 #include "engine/cli/format.hpp"
 #include "engine/cli/output.hpp"
+#include "engine/cli/trace_command.hpp"
 
 namespace tandem::cli {
 namespace {
@@ -26,6 +27,12 @@ class Runner {
   int operator()(const ListCommand&) const { return list_vms(connection_); }
   int operator()(const ChangeCommand& change) const {
     return change_vm(connection_, change.vm, change.action);
+  }
+  int operator()(const ModeCommand& mode) const {
+    return set_mode(connection_, mode.vm, mode.mode);
+  }
+  int operator()(const TraceCommand& trace) const {
+    return trace_vm(connection_, {trace.vm, trace.file, std::chrono::seconds(trace.seconds)});
   }
   int operator()(const ProtectCommand& protect) const {
     return protect_vm(connection_, protect.vm, protect.peer, protect.policy);

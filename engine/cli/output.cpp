@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 
 #include "engine/cli/format.hpp"
 
@@ -19,6 +20,12 @@ void write_all(int fd, std::string_view text) {
     if (n <= 0) ::_exit(exit_failed);
     text.remove_prefix(static_cast<std::size_t>(n));
   }
+}
+
+volatile std::sig_atomic_t was_interrupted = 0;
+
+void handle_interrupts(const struct sigaction& action) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
 }
 
 }  // namespace
@@ -64,7 +71,19 @@ int fail(const Error& error, bool json) {
 void end_on_interrupt() {
   struct sigaction action {};
   action.sa_handler = [](int) { ::_exit(exit_done); };
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
+  handle_interrupts(action);
+}
+
+void note_interrupt() {
+  was_interrupted = 0;
+  struct sigaction action {};
+  action.sa_handler = [](int) { was_interrupted = 1; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  handle_interrupts(action);
+}
+
+bool interrupted() noexcept {
+  return was_interrupted != 0;
 }
 
 }  // namespace tandem::cli

@@ -37,4 +37,9 @@ int fail(const Error& error, bool json);
 /// that go on until they are interrupted.
 void end_on_interrupt();
 
+/// From now on the first SIGINT, SIGTERM or SIGHUP is only noted, for commands that have something
+/// to finish; the second one ends the program as usual.
+void note_interrupt();
+bool interrupted() noexcept;
+
 }  // namespace tandem::cli

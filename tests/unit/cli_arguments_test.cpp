@@ -39,6 +39,18 @@ TEST(CliArguments, EveryCommandIsUnderstood) {
   EXPECT_EQ(protect.vm, "web");
   EXPECT_EQ(protect.peer, "beta");
   EXPECT_EQ(protect.policy, "periodic");
+  EXPECT_EQ(command<ProtectCommand>({"protect", "web", "--to", "beta", "--policy", "colo"}).policy,
+            "colo");
+  const auto mode = command<ModeCommand>({"mode", "web", "colo"});
+  EXPECT_EQ(mode.vm, "web");
+  EXPECT_EQ(mode.mode, "colo");
+  EXPECT_EQ(command<ModeCommand>({"mode", "web", "periodic"}).mode, "periodic");
+  const auto trace = command<TraceCommand>({"trace", "web", "--pcap", "a.pcapng"});
+  EXPECT_EQ(trace.vm, "web");
+  EXPECT_EQ(trace.file, "a.pcapng");
+  EXPECT_EQ(trace.seconds, 0u);
+  EXPECT_EQ(command<TraceCommand>({"trace", "web", "--pcap", "-", "--seconds", "30"}).seconds, 30u);
+  EXPECT_EQ(command<TraceCommand>({"trace", "web", "--json"}).file, "");
   EXPECT_EQ(command<DoctorCommand>({"doctor"}).config, "/etc/tandem/tandemd.toml");
   EXPECT_EQ(command<DoctorCommand>({"doctor", "--config", "x.toml", "--peer", "beta"}).peer,
             "beta");
@@ -72,7 +84,17 @@ TEST(CliArguments, WhatIsWrongIsNamed) {
       {{"vm", "start"}, "VM is required"},
       {{"protect", "web"}, "--to is required"},
       {{"protect", "web", "--to", "a/b"}, "\"a/b\" is not a name"},
-      {{"protect", "web", "--to", "beta", "--policy", "colo"}, "--policy"},
+      {{"protect", "web", "--to", "beta", "--policy", "hybrid"}, "--policy"},
+      {{"mode", "web"}, "MODE is required"},
+      {{"mode", "web", "hybrid"}, "MODE"},
+      {{"mode", "a b", "colo"}, "\"a b\" is not a name"},
+      {{"trace", "web"}, "--pcap is required"},
+      {{"trace", "web", "--json", "--pcap", "f"}, "--pcap excludes --json"},
+      {{"trace", "web", "--pcap", ""}, "--pcap"},
+      {{"trace", "--pcap", "f"}, "VM is required"},
+      {{"trace", "web", "--pcap", "f", "--seconds", "0"}, "--seconds"},
+      {{"trace", "web", "--pcap", "f", "--seconds", "-1"}, "--seconds"},
+      {{"trace", "web", "--pcap", "f", "--seconds", "1000001"}, "--seconds"},
       {{"events", "--after", "x"}, "--after"},
       {{"events", "--after", "-1"}, "--after"},
       {{"--socket", "", "status"}, "--socket"},
@@ -89,8 +111,8 @@ TEST(CliArguments, WhatIsWrongIsNamed) {
 TEST(CliArguments, HelpAndVersionAreTexts) {
   EXPECT_THAT(command<ShowCommand>({"--version"}).text, "tandem " TANDEM_VERSION "\n");
   const auto help = command<ShowCommand>({"--help"}).text;
-  for (const char* name :
-       {"status", "events", "vm", "protect", "unprotect", "failover", "doctor", "demo"}) {
+  for (const char* name : {"status", "events", "vm", "protect", "mode", "unprotect", "failover",
+                           "trace", "doctor", "demo"}) {
     EXPECT_THAT(help, HasSubstr(name));
   }
   EXPECT_THAT(command<ShowCommand>({"vm", "start", "--help"}).text, HasSubstr("tandem vm start"));

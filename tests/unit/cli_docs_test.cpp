@@ -97,8 +97,10 @@ TEST(CliDocs, TheManualHasEveryCommandAndOption) {
                                                   {"vm", "stop"},
                                                   {"vm", "list"},
                                                   {"protect"},
+                                                  {"mode"},
                                                   {"unprotect"},
                                                   {"failover"},
+                                                  {"trace"},
                                                   {"doctor"}}) {
     auto words = command;
     words.push_back("--help");

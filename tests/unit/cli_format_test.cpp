@@ -18,14 +18,48 @@ using testing::HasSubstr;
 json a_vm() {
   return json::parse(R"({
     "name": "web", "role": "primary", "state": "protected", "protected": true, "generation": 3,
-    "peer": "beta", "policy": "periodic", "qemu_pid": 4711,
+    "peer": "beta", "policy": "periodic", "mode": "periodic", "qemu_pid": 4711,
     "checkpoints": {"last": 121, "committed": 120, "loaded": 119, "in_flight": 1},
     "pause_ms": {"count": 120, "mean": 4.56, "p50": 4.1, "p99": 12.3, "max": 20.0},
     "stopped_ratio": 0.0182, "dirty_bytes": 1048576, "wire_bytes": 2097152,
     "checkpoint_bytes_largest": 600000,
     "gate": {"held_frames": 7, "held_bytes": 700, "captured_frames": 90, "released_frames": 80,
              "dropped_frames": 3, "drained_frames": 2},
-    "failover": null, "last_error": null})");
+    "compare": {"released_frames": 0, "split_frames": 0, "committed_frames": 0,
+                "dropped_frames": 0, "secondary_frames": 0, "compared_bytes": 0,
+                "waiting_frames": 0, "waiting_bytes": 0, "flows": 0,
+                "mismatches": {"payload": 0, "length": 0, "event": 0, "timeout": 0, "overflow": 0,
+                               "unparsable": 0},
+                "mismatch_checkpoints": 0, "mismatch_flows": []},
+    "input": {"mirrored_frames": 0, "fed_frames": 0, "stale_frames": 0, "dropped_frames": 0},
+    "translations": 0, "failover": null, "last_error": null})");
+}
+
+/// The same in colo mode.
+json a_colo_vm() {
+  auto vm = a_vm();
+  vm["policy"] = "colo";
+  vm["mode"] = "colo";
+  vm["compare"] = json::parse(R"({
+    "released_frames": 5000, "split_frames": 12, "committed_frames": 34, "dropped_frames": 5,
+    "secondary_frames": 5001, "compared_bytes": 1572864, "waiting_frames": 6, "waiting_bytes": 4096,
+    "flows": 78,
+    "mismatches": {"payload": 2, "length": 0, "event": 0, "timeout": 9, "overflow": 0,
+                   "unparsable": 0},
+    "mismatch_checkpoints": 7,
+    "mismatch_flows": [
+      {"flow": "udp 10.0.0.2:53 > 10.0.0.1:1111", "count": 1, "reason": "length",
+       "detail": "40 and 44 bytes", "time": 1772368496.5},
+      {"flow": "tcp 10.0.0.2:80 > 10.0.0.1:2222", "count": 4, "reason": "timeout",
+       "detail": "only one has sent", "time": 1772368495.5},
+      {"flow": "", "count": 1, "reason": "overflow", "detail": "no room", "time": 1772368494.5},
+      {"flow": "tcp 4", "count": 1, "reason": "payload", "detail": "", "time": 1},
+      {"flow": "tcp 5", "count": 1, "reason": "payload", "detail": "", "time": 1},
+      {"flow": "tcp 6", "count": 1, "reason": "payload", "detail": "", "time": 1}]})");
+  vm["input"] = json::parse(R"({"mirrored_frames": 901, "fed_frames": 902, "stale_frames": 903,
+                                "dropped_frames": 904})");
+  vm["translations"] = 3;
+  return vm;
 }
 
 json a_status() {
@@ -115,10 +149,10 @@ TEST(CliFormat, StatusIsATableOfVms) {
   const auto lines = status_lines(a_status());
   ASSERT_EQ(lines.size(), 4u);
   EXPECT_EQ(lines[0], "alpha: tandem 0.1.0, QEMU 7.2.22 (tcg with shim)");
-  EXPECT_THAT(lines[2],
-              testing::StartsWith("VM   ROLE     STATE      PEER  GENERATION  CHECKPOINTS"));
+  EXPECT_THAT(lines[2], testing::StartsWith(
+                            "VM   ROLE     STATE      MODE      PEER  GENERATION  CHECKPOINTS"));
   for (const char* shown :
-       {"web", "primary", "protected", "beta", "120", "4.6 ms / 12 ms", "1.8 %"}) {
+       {"web", "primary", "protected", "periodic", "beta", "120", "4.6 ms / 12 ms", "1.8 %"}) {
     EXPECT_THAT(lines[3], HasSubstr(shown));
   }
 }
@@ -132,7 +166,7 @@ TEST(CliFormat, AVmWithoutAPeerShowsNoNumbersOfAPair) {
   vm["pause_ms"]["count"] = 0;
   vm["last_error"] = "beta is\nlost";
   EXPECT_THAT(status_lines(status)[3],
-              testing::ContainsRegex("^web +none +stopped +- +3 +- +- +- +- +beta"));
+              testing::ContainsRegex("^web +none +stopped +- +- +3 +- +- +- +- +beta"));
   EXPECT_THAT(status_lines(status)[3], HasSubstr("beta is?lost"));
 }
 
@@ -160,6 +194,60 @@ TEST(CliFormat, OneVmIsShownInDetail) {
   }
 }
 
+TEST(CliFormat, OfColoModeItShowsWhatWasComparedAndWhatDiffered) {
+  ::setenv("TZ", "UTC", 1);
+  ::tzset();
+  std::string text;
+  for (const auto& line : vm_lines(a_colo_vm())) text += line + "\n";
+  for (const char* shown :
+       {"released 5000 frames, split 12, left to commits 34, dropped 5; 1.5 MiB equal",
+        "6 frames (4.0 KiB of both VMs) in 78 flows",
+        "11: payload 2, timeout 9; checkpoints asked for: 7",
+        "mirrored 901 frames, fed 902, stale 903, dropped 904", "translated connections  3\n"}) {
+    EXPECT_THAT(text, HasSubstr(shown));
+  }
+  EXPECT_THAT(text, testing::ContainsRegex("policy +colo\nmode +colo\n"));
+  // The flow that differed most often is the first, and no more than five are shown.
+  const auto most = text.find(
+      "4 x tcp 10.0.0.2:80 > 10.0.0.1:2222, last 2026-03-01 12:34:55.500: "
+      "timeout, only one has sent");
+  const auto next = text.find("1 x udp 10.0.0.2:53 > 10.0.0.1:1111");
+  EXPECT_LT(most, next);
+  EXPECT_NE(next, std::string::npos);
+  EXPECT_THAT(text, HasSubstr("1 x -, last"));
+  EXPECT_THAT(text, HasSubstr("tcp 5"));
+  EXPECT_THAT(text, testing::Not(HasSubstr("tcp 6")));
+  EXPECT_THAT(vm_summary(a_colo_vm()), HasSubstr(" mode colo "));
+}
+
+TEST(CliFormat, OfPeriodicModeItShowsNothingThatWasCompared) {
+  std::string text;
+  for (const auto& line : vm_lines(a_vm())) text += line + "\n";
+  EXPECT_THAT(text, testing::ContainsRegex("policy +periodic\nmode +periodic\n"));
+  for (const char* hidden : {"compared", "mismatches", "input", "translated"}) {
+    EXPECT_THAT(text, testing::Not(HasSubstr(hidden)));
+  }
+  // A VM that goes on alone may still be translating.
+  auto solo = a_vm();
+  solo["role"] = "solo";
+  solo["translations"] = 1;
+  text.clear();
+  for (const auto& line : vm_lines(solo)) text += line + "\n";
+  EXPECT_THAT(text, HasSubstr("translated connections  1\n"));
+  // Before its first checkpoint a pair has no mode.
+  auto early = a_vm();
+  early["mode"] = nullptr;
+  EXPECT_THAT(vm_summary(early), HasSubstr(" mode - "));
+}
+
+TEST(CliFormat, WithoutADifferenceThereAreNoMismatches) {
+  auto vm = a_vm();
+  vm["mode"] = "colo";
+  std::string text;
+  for (const auto& line : vm_lines(vm)) text += line + "\n";
+  EXPECT_THAT(text, testing::ContainsRegex("mismatches +none\n"));
+}
+
 TEST(CliFormat, AnEventIsOneLine) {
   ::setenv("TZ", "UTC", 1);
   ::tzset();
@@ -172,11 +260,13 @@ TEST(CliFormat, WhateverAnAnswerHoldsItIsShown) {
   // Every member of a real answer is replaced by values of every type, one at a time.
   const std::vector<json> strange{
       nullptr, true, -1, 1e308, "\xff\x1b", json::array({1, "a"}), json::object({{"x", 1}})};
-  const auto whole = a_status().flatten();
+  auto right = a_status();
+  right["vms"] = {a_colo_vm()};
+  const auto whole = right.flatten();
   std::size_t shown = 0;
   for (const auto& [path, value] : whole.items()) {
     for (const auto& other : strange) {
-      auto status = a_status();
+      auto status = right;
       status[json::json_pointer(path)] = other;
       for (const auto& line : status_lines(status)) EXPECT_EQ(line, printable(line));
       const auto& vms = status["vms"];

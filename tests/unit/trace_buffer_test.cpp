@@ -164,6 +164,10 @@ TEST(TraceBuffer, AnAnswerHasNoMoreBytesThanAllowed) {
   EXPECT_THAT(numbers(answer), ElementsAre(1, 2));
   EXPECT_LE(answer.dump().size(), 200'000u);
   EXPECT_EQ(answer["next"], 2);
+  // What stands around a small frame counts, too.
+  auto many = recording({.answer_bytes_max = 2'000});
+  for (int i = 0; i < 50; ++i) many.add(kTime, 0, TraceSide::primary, 1, {}, "");
+  EXPECT_LE(many.after(0).dump().size(), 2'000u);
   // One that has more alone goes alone.
   auto small = recording({.answer_bytes_max = 1});
   for (int i = 0; i < 2; ++i) small.add(kTime, 0, TraceSide::primary, 1, frame, "");
