@@ -291,6 +291,13 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
   }
   if (request.method == "GET" && action.empty())
     co_return answer(co_await on(unit, unit->status()));
+  if (request.method == "GET" && action == "trace") {
+    const auto after = api::query_number(request, "after", 0, UINT64_MAX);
+    if (!after) co_return after.error();
+    const auto wait_ms = api::query_number(request, "wait_ms", 0, wait_ms_max);
+    if (!wait_ms) co_return wait_ms.error();
+    co_return co_await on(unit, unit->trace(*after, std::chrono::milliseconds(*wait_ms)));
+  }
   if (request.method != "POST") {
     co_return Error{Errc::not_found,
                     request.method + " " + request.path + " is not part of the API"};

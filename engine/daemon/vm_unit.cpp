@@ -23,6 +23,7 @@ constexpr auto crash_recovery_limit = 5s;
 constexpr auto colo_end_limit = 2s;
 constexpr auto claim_retry = 200ms;
 constexpr auto translation_sweep = 1s;
+constexpr auto trace_poll = 50ms;
 
 std::string random_session() {
   std::random_device source;
@@ -726,6 +727,21 @@ Task<void> VmUnit::release() {
     secondary_->leave("the daemon of " + host_.config.host + " is being stopped");
   }
   while (primary_ || secondary_) co_await session::wait_for(5ms);
+}
+
+Task<Result<nlohmann::json>> VmUnit::trace(std::uint64_t after, std::chrono::milliseconds wait) {
+  const auto deadline = std::chrono::steady_clock::now() + wait;
+  for (;;) {
+    if (!primary_) {
+      co_return Error{Errc::conflict,
+                      name_ + " cannot be traced: this host is not its pair's primary"};
+    }
+    auto json = primary_->read_trace(after);
+    if (!json["records"].empty() || std::chrono::steady_clock::now() >= deadline) {
+      co_return Result<nlohmann::json>(boost::system::in_place_value, std::move(json));
+    }
+    co_await session::wait_for(trace_poll);
+  }
 }
 
 Task<nlohmann::json> VmUnit::status() {

@@ -78,6 +78,8 @@ class VmUnit {
   /// The daemon ends: the VM runs on, unprotected.
   Task<void> release();
   Task<nlohmann::json> status();
+  /// What was compared since record `after`; waits for something to come, at most `wait`.
+  Task<Result<nlohmann::json>> trace(std::uint64_t after, std::chrono::milliseconds wait);
 
  private:
   Task<Result<void>> connect_monitor(const std::filesystem::path& socket);

@@ -74,6 +74,7 @@ PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings sett
       nursery_(executor),
       changed_(executor),
       stream_(executor),
+      trace_(vm_.netdevs),
       receiving_(nullptr, {}) {}
 
 Task<FinishPrimary> PrimarySession::run(std::string setup) {
@@ -85,7 +86,10 @@ Task<FinishPrimary> PrimarySession::run(std::string setup) {
   // What was told to the peer last still has to reach it.
   peer_.say_farewell();
   close_stream();
-  for (const auto& channel : channels_) channel->stop_serving();
+  for (const auto& channel : channels_) {
+    channel->stop_serving();
+    channel->trace({});
+  }
   changed_.notify();
   co_await nursery_.wait_for_all();
   peer_.finish();
@@ -360,6 +364,7 @@ NetChannel::Handlers PrimarySession::channel_handlers(std::size_t nic) {
   handlers.input = [this, nic](proxy::FrameSpan frames) {
     if (machine_.phase() != PrimaryMachine::Phase::protecting) return;
     input_.mirrored_frames += frames.count;
+    if (trace_.active()) trace_input(nic, frames);
     if (machine_.mode() == Mode::colo) send_input(nic, machine_.last(), frames.bytes);
     auto& window = window_[nic];
     if (!in_window_) return;
@@ -422,12 +427,47 @@ Result<void> PrimarySession::hear_packets(const Frame& frame) {
 
 Task<void> PrimarySession::watch_comparison() {
   while (!finished_) {
+    end_trace_if_unread();
     if (machine_.mode() == Mode::periodic) {
       co_await changed_.wait();
       continue;
     }
     co_await peer_.sleep(comparison_tick);
     for (const auto& channel : channels_) channel->tick();
+  }
+}
+
+nlohmann::json PrimarySession::read_trace(std::uint64_t after) {
+  if (!trace_.active()) start_trace();
+  trace_.touch(steady_clock::now());
+  return trace_.after(after);
+}
+
+void PrimarySession::start_trace() {
+  for (std::size_t nic = 0; nic < channels_.size(); ++nic) {
+    channels_[nic]->trace([this, nic](proxy::Comparer::Side side, std::span<const std::byte> frame,
+                                      std::string comment) {
+      const auto traced =
+          side == proxy::Comparer::Side::primary ? TraceSide::primary : TraceSide::secondary;
+      trace_.add(std::chrono::system_clock::now(), nic, traced, machine_.last(), frame,
+                 std::move(comment));
+    });
+  }
+}
+
+void PrimarySession::end_trace_if_unread() {
+  if (!trace_.expired(steady_clock::now())) return;
+  for (const auto& channel : channels_) channel->trace({});
+}
+
+void PrimarySession::trace_input(std::size_t nic, proxy::FrameSpan frames) {
+  const auto* comment = machine_.mode() == Mode::colo ? "to both VMs" : "to the primary VM";
+  auto bytes = frames.bytes;
+  while (!bytes.empty()) {
+    const auto size = proxy::frame_prefix_size + load_be<std::uint32_t>(bytes.data());
+    trace_.add(std::chrono::system_clock::now(), nic, TraceSide::client, machine_.last(),
+               bytes.first(size), comment);
+    bytes = bytes.subspan(size);
   }
 }
 

@@ -22,6 +22,7 @@
 #include "engine/session/peer_link.hpp"
 #include "engine/session/primary_machine.hpp"
 #include "engine/session/session.hpp"
+#include "engine/session/trace_buffer.hpp"
 
 namespace tandem::session {
 
@@ -44,6 +45,9 @@ class PrimarySession {
   Task<Result<void>> set_mode(Mode mode);
   void unprotect();
   void switch_over();
+  /// What was compared after record `after`, as docs/api.md has it. Recording begins with the first
+  /// call, and ends a while after the last.
+  nlohmann::json read_trace(std::uint64_t after);
   /// QEMU's monitor is gone or its process has ended.
   void vm_lost(Error error);
   void vm_shut_down();
@@ -83,6 +87,9 @@ class PrimarySession {
   [[nodiscard]] NetChannel::Handlers channel_handlers(std::size_t nic);
   void send_input(std::size_t nic, Checkpoint epoch, std::span<const std::byte> frames);
   void mismatched(const proxy::Mismatch& mismatch);
+  void start_trace();
+  void trace_input(std::size_t nic, proxy::FrameSpan frames);
+  void end_trace_if_unread();
   Result<void> hear_packets(const Frame& frame);
   Task<void> watch_comparison();
   Task<void> stop_mirrors();
@@ -131,6 +138,7 @@ class PrimarySession {
   InputCounters input_;
   Mode mode_told_ = Mode::periodic;  ///< the last that an event named
   MismatchLog mismatches_;
+  TraceBuffer trace_;
   std::vector<std::vector<std::byte>> translations_sent_;  ///< one a channel
   std::shared_ptr<checkpoint::BufferPool> buffers_;
   checkpoint::BufferPool::Lease receiving_;  ///< the checkpoint that is coming in
