@@ -101,7 +101,9 @@ class Model {
     }
     each_byte(frame, packet, [&](std::uint32_t at, std::byte value) {
       ++flow.bytes[{at, value}];
-      if (!has_left(flow, at)) flow.fresh.insert({at, value});
+      // A byte where the end of the stream stands already: no VM sends that, and none is compared.
+      const bool ended = flow.events.contains({tcp_flag::fin, at});
+      if (!has_left(flow, at) && !ended) flow.fresh.insert({at, value});
     });
   }
 
