@@ -132,6 +132,7 @@ void set_ack(std::span<std::byte> frame, const Packet& packet, std::uint32_t ack
 /// sequence number, checksums and segmentation offload are right for it. PSH, FIN and RST stay with
 /// the piece that ends the payload; SYN, URG and CWR with the one that begins it. from == to, both
 /// at the end, gives a pure acknowledgement (or the FIN alone). Beyond the payload is its end.
+/// Flags are `packet`'s: one taken out there is in no piece.
 void append_piece(std::span<const std::byte> frame, const Packet& packet, std::uint32_t from,
                   std::uint32_t to, std::vector<std::byte>& out);
 

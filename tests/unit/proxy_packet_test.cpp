@@ -855,6 +855,18 @@ TEST(PacketPiece, KeepsEachFlagAtItsPlace) {
   EXPECT_EQ(urgent(3, 7), 0);
 }
 
+TEST(PacketPiece, LeavesOutAFlagThatIsTakenOutOfThePacket) {
+  const Bytes frame =
+      tcp({.flags = tcp_flag::ack | tcp_flag::fin | tcp_flag::psh, .payload = "content"});
+  Packet open = parsed(frame);
+  open.flags &= static_cast<std::uint8_t>(~tcp_flag::fin);
+  Bytes out;
+  append_piece(frame, open, 0, 7, out);
+  expect_right(out);
+  EXPECT_EQ(parsed(out).flags, tcp_flag::ack | tcp_flag::psh);
+  EXPECT_EQ(payload_of(out), bytes_of("content"));
+}
+
 TEST(PacketPiece, CountsTheSynBeforeThePayload) {
   const Bytes frame = tcp({.seq = 1000, .flags = tcp_flag::syn, .payload = "fast open"});
   EXPECT_EQ(parsed(piece(frame, 0, 4)).seq, 1000u);
