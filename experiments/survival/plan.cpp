@@ -64,6 +64,10 @@ const std::vector<Kind>& all_kinds() {
   return kinds;
 }
 
+bool is_stream(Kind kind) noexcept {
+  return kind == Kind::bulk_up || kind == Kind::bulk_down || kind == Kind::sack;
+}
+
 std::string_view to_string(Policy policy) noexcept {
   return policy == Policy::colo ? "colo" : "periodic";
 }
@@ -79,6 +83,7 @@ RoundPlan plan_round(std::uint64_t seed, std::optional<demo::KillKind> kill, Pol
   Random random(seed);
   RoundPlan plan;
   plan.seed = seed;
+  plan.streams = seed / 2 % 2 == 0;  // host and QEMU each with and without
   // With a checkpoint every 250 ms most kills fall before the next one, some in it or behind it;
   // with one every 10 s both VMs run apart for a while.
   const std::uint64_t gap_max = policy == Policy::periodic ? 300'000 : 3'000'000;

@@ -30,6 +30,8 @@ enum class Kind {
 std::string_view to_string(Kind kind) noexcept;
 std::optional<Kind> kind_from_string(std::string_view name) noexcept;
 const std::vector<Kind>& all_kinds();
+/// Whether connections of this kind send as fast as they can.
+bool is_stream(Kind kind) noexcept;
 
 /// How checkpoints are chosen; the names that tandemd's API takes.
 enum class Policy { periodic, colo };
@@ -55,6 +57,9 @@ struct RoundPlan {
   std::vector<Blow> blows;  ///< one, or two with a second failover
   std::vector<Handshake> handshakes;
   std::vector<Wrap> wraps;
+  /// Whether streams run beside other connections: in half of the rounds. Where they do, the two
+  /// VMs' output differs now and then, and few connections are "after the last checkpoint".
+  bool streams = true;
 };
 
 /// `kill` nullopt: host and QEMU in turn, by the seed.

@@ -105,7 +105,8 @@ class Round {
 
   [[nodiscard]] bool wants(Kind kind) const {
     const auto& kinds = options_.setting.kinds;
-    return std::ranges::find(kinds, kind) != kinds.end();
+    const bool listed = std::ranges::find(kinds, kind) != kinds.end();
+    return listed && (plan_.streams || !is_stream(kind) || std::ranges::all_of(kinds, is_stream));
   }
 
   Result<void> start_world() {
@@ -343,8 +344,10 @@ class Round {
              echo(!handshake.by_guest, when), opening);
       }
     }
-    if (interrupt_.wait_until(due - kAim)) return interrupted();
-    show_events();
+    while (Clock::now() < due - kAim) {
+      if (interrupt_.wait_until(std::min(due - kAim, Clock::now() + kTick))) return interrupted();
+      show_events();
+    }
     if (wants(Kind::random) && first_blow) {
       const auto replies = random_replies();
       const auto committed = checkpoints("/checkpoints/committed");

@@ -42,6 +42,15 @@ TEST(SurvivalPlan, AMixKillsHostsAndQemusInTurn) {
   EXPECT_EQ(kinds.count(KillKind::primary_qemu), 10U);
 }
 
+TEST(SurvivalPlan, HostsAndQemusDieWithStreamsAndWithout) {
+  std::set<std::pair<KillKind, bool>> seen;
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    const auto plan = plan_round(seed, std::nullopt, Policy::colo, false);
+    seen.emplace(plan.blows[0].kind, plan.streams);
+  }
+  EXPECT_EQ(seen.size(), 4U);
+}
+
 TEST(SurvivalPlan, HandshakesStraddleTheKillAndBothSidesOpenAndWrap) {
   bool before = false;
   bool after = false;
