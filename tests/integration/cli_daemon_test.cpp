@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <functional>
 #include <regex>
 #include <set>
 
@@ -25,6 +26,7 @@ const std::vector<Words> asking_commands{{"status"},
                                          {"vm", "start", "web"},
                                          {"vm", "stop", "web"},
                                          {"protect", "web", "--to", "beta"},
+                                         {"mode", "web", "colo"},
                                          {"unprotect", "web"},
                                          {"failover", "web"}};
 
@@ -55,8 +57,8 @@ Words with(Words words, const Words& more) {
 TEST(Cli, EveryCommandHasHelp) {
   for (const Words& command :
        {Words{}, Words{"status"}, Words{"events"}, Words{"vm"}, Words{"vm", "start"},
-        Words{"vm", "stop"}, Words{"vm", "list"}, Words{"protect"}, Words{"unprotect"},
-        Words{"failover"}, Words{"doctor"}}) {
+        Words{"vm", "stop"}, Words{"vm", "list"}, Words{"protect"}, Words{"mode"},
+        Words{"unprotect"}, Words{"failover"}, Words{"trace"}, Words{"doctor"}}) {
     const auto ran = tandem(with(command, {"--help"}));
     EXPECT_EQ(ran.status, 0);
     EXPECT_EQ(ran.err, "");
@@ -168,6 +170,10 @@ TEST_F(WithDaemon, WhatTheDaemonRefusesIsToldInItsWords) {
       {{"protect", "web", "--to", "beta"},
        "conflict",
        "web cannot be protected: it is not running"},
+      {{"mode", "nobody", "colo"}, "not-found", "there is no VM \"nobody\" on alpha"},
+      {{"mode", "web", "colo"},
+       "conflict",
+       "web cannot be switched to another mode: it is not running"},
       {{"unprotect", "web"}, "conflict", "web cannot be unprotected: it is not running"},
       {{"failover", "web"}, "conflict", "web cannot be switched over: it is not running"},
   };
@@ -190,7 +196,7 @@ TEST_F(WithDaemon, TheApiRefusesValuesOfTheWrongType) {
                                  json{{"peer", nullptr}},
                                  json::object(),
                                  json{{"peer", "beta"}, {"policy", 3}},
-                                 json{{"peer", "beta"}, {"policy", "colo"}},
+                                 json{{"peer", "beta"}, {"policy", "hybrid"}},
                                  json{{"peer", "beta"}, {"more", "x"}},
                                  json::array(),
                                  json("beta")};
@@ -298,18 +304,20 @@ void expect_documented(const json& value, const std::string& heading) {
     if (dot != std::string::npos && value.contains(parent) && value[parent].is_null()) continue;
     documented.insert(field);
   }
-  const auto check = [&](const std::string& field, const json& member) {
-    found.insert(field);
-    const auto known = fields.find(field);
-    if (known == fields.end()) return;
-    EXPECT_THAT(known->second, HasSubstr(type_name(member))) << heading << " " << field;
+  const std::function<void(const json&, const std::string&)> check = [&](const json& object,
+                                                                         const std::string& path) {
+    for (const auto& [key, member] : object.items()) {
+      const auto field = path + key;
+      found.insert(field);
+      const auto known = fields.find(field);
+      if (known != fields.end()) {
+        EXPECT_THAT(known->second, HasSubstr(type_name(member))) << heading << " " << field;
+      }
+      // An event's data belongs to its type.
+      if (member.is_object() && key != "data") check(member, field + ".");
+    }
   };
-  for (const auto& [key, member] : value.items()) {
-    check(key, member);
-    // An event's data belongs to its type.
-    if (!member.is_object() || key == "data") continue;
-    for (const auto& [inner, inner_member] : member.items()) check(key + "." + inner, inner_member);
-  }
+  check(value, "");
   EXPECT_EQ(found, documented) << heading;
 }
 
@@ -365,8 +373,10 @@ TEST_F(Pair, IsMadeShownSwitchedOverAndEnded) {
   EXPECT_EQ(ran.out, "web is protected by beta\n");
   EXPECT_EQ(ran.err, "") << "no progress where there is no terminal";
 
-  EXPECT_THAT(alpha({"status"}).out, testing::ContainsRegex("web +primary +protected +beta"));
-  EXPECT_THAT(beta({"status"}).out, testing::ContainsRegex("web +secondary +protected +alpha"));
+  EXPECT_THAT(alpha({"status"}).out,
+              testing::ContainsRegex("web +primary +protected +periodic +beta"));
+  EXPECT_THAT(beta({"status"}).out,
+              testing::ContainsRegex("web +secondary +protected +periodic +alpha"));
   expect_documented(alpha({"status", "web", "--json"}).json(), "VM");
   expect_documented(beta({"status", "web", "--json"}).json(), "VM");
   EXPECT_EQ(alpha({"vm", "stop", "web"}).status, 1) << "a member of a pair is not stopped";
@@ -391,9 +401,15 @@ TEST_F(Pair, IsMadeShownSwitchedOverAndEnded) {
   // Back again, and then apart.
   ran = beta({"protect", "web", "--to", "alpha"});
   ASSERT_EQ(ran.status, 0) << ran.err;
+  const auto before = alpha({"events", "--json"}).json()["next"].get<std::uint64_t>();
   ran = beta({"unprotect", "web"});
   ASSERT_EQ(ran.status, 0) << ran.err;
   EXPECT_EQ(ran.out, "web goes on without protection\n");
+  // The other host ends its part of the pair in its own time; no event may come after that.
+  const auto target = "/v1/events?after=" + std::to_string(before) + "&wait_ms=5000";
+  const auto at_alpha = world_->alpha().api().get(target, std::chrono::seconds(10));
+  ASSERT_TRUE(at_alpha) << at_alpha.error().message;
+  EXPECT_EQ((*at_alpha)["events"].at(0)["type"], "unprotected");
   ran = beta({"vm", "stop", "web"});
   ASSERT_EQ(ran.status, 0) << ran.err;
   EXPECT_EQ(ran.out, "web is stopped\n");

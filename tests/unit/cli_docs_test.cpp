@@ -14,6 +14,7 @@
 #include "engine/api/server.hpp"
 #include "engine/cli/arguments.hpp"
 #include "engine/daemon/config.hpp"
+#include "engine/session/trace_buffer.hpp"
 
 namespace tandem::cli {
 namespace {
@@ -156,6 +157,17 @@ TEST(CliDocs, EveryEventTypeIsDocumented) {
     }
   }
   EXPECT_EQ(found, first_cells(section(text_of(source / "docs/api.md"), "Event types")));
+}
+
+TEST(CliDocs, TheTraceIsDocumentedFieldByField) {
+  session::TraceBuffer buffer({"n0"});
+  buffer.touch({});
+  buffer.add({}, 0, session::TraceSide::primary, 1, {}, "");
+  const auto answer = buffer.after(0);
+  std::set<std::string> found;
+  for (const auto& [key, value] : answer.items()) found.insert(key);
+  for (const auto& [key, value] : answer["records"][0].items()) found.insert("records[]." + key);
+  EXPECT_EQ(found, first_cells(section(text_of(source / "docs/api.md"), "Trace")));
 }
 
 TEST(CliDocs, EveryErrorCodeIsDocumentedWithItsStatus) {
