@@ -422,6 +422,8 @@ void NetChannel::begin_epoch(Mode mode) {
     const auto held = comparer_.close_epoch();
     gate_.capture({held.bytes, held.count});
   }
+  // What the VM has sent in periodic mode was not seen by the comparer.
+  if (!comparing_ && mode == Mode::colo) comparer_.forget_flows();
   comparing_ = mode == Mode::colo;
 }
 
@@ -455,8 +457,8 @@ void NetChannel::settle() {
   if (references.count > 0 && handlers_.reference) {
     handlers_.reference({references.bytes, references.count});
   }
-  const auto released = comparer_.take_released();
-  gate_.pass({released.bytes, released.count});
+  comparer_.take_released(released_);
+  gate_.pass({released_.bytes, released_.count});
   if (const auto mismatch = comparer_.take_mismatch(); mismatch && handlers_.mismatch) {
     handlers_.mismatch(*mismatch);
   }

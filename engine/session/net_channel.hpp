@@ -183,6 +183,7 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   Sink inject_;
   Feed feed_;
   std::vector<std::byte> received_, translated_;
+  proxy::Frames released_;
   std::uint64_t dropped_frames_ = 0;
 };
 
