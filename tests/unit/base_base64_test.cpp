@@ -45,11 +45,17 @@ TEST(Base64, EveryByteAtEveryPlaceComesBack) {
 }
 
 TEST(Base64, WhatIsNoneIsRefused) {
-  for (const char* text : {"Z", "Zg", "Zg=", "Zg==Zg==", "=", "====", "Z===", "Zm9v\n", "Zm 9",
-                           "Zm9-", "Zm9_", "Zg=a", "Z=g=", "Zm9v=", "\xc3\xa4gg"}) {
+  for (const char* text : {"Z", "Zg", "Zg=", "Zg==Zg==", "=", "====", "Z===", "A===", "Zm9v\n",
+                           "Zm 9", "Zm9-", "Zm9_", "Zg=a", "Z=g=", "Zm9v=", "\xc3\xa4gg"}) {
     const auto decoded = decode_base64(text);
     ASSERT_FALSE(decoded) << text;
     EXPECT_EQ(decoded.error().code, Errc::protocol);
+  }
+}
+
+TEST(Base64, ALengthThatIsNoMultipleOfFourIsRefusedBeforeALook) {
+  for (const char* text : {"Z", "Zg", "Zg=", "Zm9vZ"}) {
+    EXPECT_NE(decode_base64(text).error().message.find("no multiple of 4"), std::string::npos);
   }
 }
 
