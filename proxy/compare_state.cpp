@@ -140,7 +140,7 @@ CompareState::Time CompareState::deadline(Side side, const WaitingFrame& frame) 
 std::optional<CompareState::Due> CompareState::next_due() const {
   // What has no flow waits for the commit, which has been asked for when it came.
   const auto settled = [](const WaitingFrame& frame) {
-    return !frame.flow || frame.flow->reported || frame.flow->blocked;
+    return !frame.flow || frame.flow->reported;
   };
   std::optional<Due> next;
   for (const Side side : {Side::primary, Side::secondary}) {

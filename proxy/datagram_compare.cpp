@@ -86,17 +86,20 @@ std::optional<Difference> compare(const WaitingFrame& ours, const WaitingFrame& 
 }  // namespace
 
 void DatagramCompare::primary(Flow& flow, WaitingFrame& frame) {
-  if (flow.blocked) return state_.hold(flow, frame);
   if (flow.queues && !flow.queues->secondary.empty()) {
     WaitingFrame& theirs = *flow.queues->secondary.front();
     if (!match(flow, frame, theirs)) {
-      state_.hold(flow, frame);
-      return block(flow);
+      block(flow);
+      return wait(flow, frame);
     }
     flow.queues->secondary.remove(theirs);
     state_.discard(Side::secondary, theirs);
     return;
   }
+  wait(flow, frame);
+}
+
+void DatagramCompare::wait(Flow& flow, WaitingFrame& frame) {
   if (WaitingFrame* kept = state_.keep(Side::primary, frame, frame.frame())) {
     state_.queues(flow).in_order.push_back(*kept);
   }
@@ -143,8 +146,6 @@ void DatagramCompare::block(Flow& flow) {
   flow.blocked = true;
   if (!flow.queues) return;
   // The primary VM's stay where the commit finds them; nobody asks for the secondary's again.
-  flow.held = flow.held || !flow.queues->in_order.empty();
-  flow.queues->in_order.clear();
   while (WaitingFrame* theirs = flow.queues->secondary.front()) {
     flow.queues->secondary.remove(*theirs);
     ++state_.counters.secondary_forgotten_frames;

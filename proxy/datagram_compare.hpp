@@ -18,6 +18,7 @@ class DatagramCompare {
   using Side = Comparer::Side;
   /// Whether the two are equal; if not, nothing leaves the flow any more.
   bool match(Flow& flow, WaitingFrame& ours, const WaitingFrame& theirs);
+  void wait(Flow& flow, WaitingFrame& frame);
   void block(Flow& flow);
 
   CompareState& state_;

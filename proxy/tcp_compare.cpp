@@ -423,12 +423,9 @@ WaitingFrame* TcpCompare::next_ready(const Flow& flow) {
   const FlowQueues& queues = *flow.queues;
   WaitingFrame* head = queues.in_order.front();
   WaitingFrame* other = queues.out_of_order.front();
-  if (head && (head->packet.has(tcp_flag::rst) || opens(flow, *head))) {
-    // An end or a beginning: all before it has to be gone.
-    if (other && other->serial < head->serial) head = nullptr;
-  } else if (head && head->start > flow.released) {
-    head = nullptr;
-  }
+  // An end or a beginning needs no place in the stream: all before it has gone.
+  const bool event = head && (head->packet.has(tcp_flag::rst) || opens(flow, *head));
+  if (head && !event && head->start > flow.released) head = nullptr;
   while (other && other->start > flow.released) other = other->next;
   if (!head || !other) return head ? head : other;
   return head->serial < other->serial ? head : other;
@@ -460,7 +457,6 @@ TcpCompare::Step TcpCompare::step_syn(Flow& flow, WaitingFrame& segment) {
   queues.primary_opening = queues.secondary_opening = false;
   drop_released(flow);
   leave(flow, segment, segment.packet.payload_size, true);
-  leave_all_acks(flow);
   return Step::left;
 }
 
@@ -511,7 +507,7 @@ TcpCompare::Step TcpCompare::step_stream(Flow& flow, WaitingFrame& segment,
     return Step::left;
   }
   if (flow.released > segment.payload_start() + segment.left) {
-    if (!segment.stored || matched == Match::differs) {
+    if (!segment.stored) {
       leave_matched(flow, segment);
     } else {
       flow.queues->partial = &segment;
@@ -765,7 +761,6 @@ void TcpCompare::acknowledged(Flow& flow, std::uint32_t ack) {
 void TcpCompare::owe(Flow& flow, const WaitingFrame& segment) {
   const std::uint32_t ack = segment.packet.ack;
   FlowQueues& queues = state_.queues(flow);
-  if (!queues.acks.empty() && at_or_before(ack, queues.acks.back()->packet.ack)) return;
   if (queues.owed && before(ack, queues.owed->packet.ack)) return;
   scratch_.clear();
   append_acknowledgement(segment.frame(), segment.packet, low(segment.end), ack, scratch_);
@@ -870,12 +865,7 @@ void TcpCompare::block(Flow& flow) {
     forget(*frame);
   }
   if (queues.secondary_syn) forget(*std::exchange(queues.secondary_syn, nullptr));
-  // The primary VM's stay where the commit finds them.
-  flow.held = flow.held || queues.primary_waits() || !queues.acks.empty() || queues.owed;
-  queues.in_order.clear();
-  queues.out_of_order.clear();
-  queues.acks.clear();
-  queues.owed = nullptr;
+  // The primary VM's wait for the commit.
 }
 
 // ---- The commit

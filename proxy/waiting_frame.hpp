@@ -70,8 +70,6 @@ class FrameQueue {
     (frame.next ? frame.next->previous : last_) = frame.previous;
     frame.previous = frame.next = nullptr;
   }
-  /// The frames stay where they are, but no longer in this queue.
-  void clear() noexcept { first_ = last_ = nullptr; }
 
  private:
   WaitingFrame* first_ = nullptr;
@@ -105,7 +103,6 @@ class CaptureOrder {
     (frame.newer ? frame.newer->older : newest_) = frame.older;
     frame.older = frame.newer = nullptr;
   }
-  void clear() noexcept { oldest_ = newest_ = due_ = nullptr; }
 
   /// The oldest frame that anybody still waits for. `settled` says which ones nobody does; it must
   /// not change its mind about a frame, since each is asked about once only.
