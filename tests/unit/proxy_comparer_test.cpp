@@ -302,6 +302,15 @@ TEST(Comparer, AFlowThatIsNewHereBeginsWithThePrimarysFirstSegment) {
   EXPECT_EQ(pair.comparer.waiting_bytes(), 0u);
 }
 
+TEST(Comparer, ARetransmissionInAFlowThatIsNewHereWaitsForAnyAcknowledgement) {
+  ComparedPair pair;
+  pair.primary(data(1000, "new"));
+  pair.primary(data(990, "old", 1999));
+  EXPECT_THAT(pair.released(), IsEmpty()) << "nobody knows what the secondary has acknowledged";
+  pair.secondary(data(1000, "new", 1990));
+  EXPECT_THAT(pair.released(), ElementsAre("1000 'new' ack 1990", "990 'old' ack 1990"));
+}
+
 TEST(Comparer, AKeepaliveIsNoBeginning) {
   ComparedPair pair;
   pair.primary(pure_ack(2000, 999));
@@ -1048,6 +1057,14 @@ TEST(Comparer, AResetFollowsTheDataBeforeItWhateverItsSequenceNumber) {
   EXPECT_THAT(pair.released(), ElementsAre("1000 'a' ack 2000", "1001 'bc' ack 2000"));
   pair.secondary(reset_at(1000));
   EXPECT_THAT(pair.released(), ElementsAre("RST 1000 ack 2000"));
+
+  ComparedPair gap;
+  gap.both(data(999, "x"));
+  gap.released();
+  gap.primary(data(1001, "behind a gap"));
+  gap.primary(reset_at(1000));
+  gap.secondary(reset_at(1000));
+  EXPECT_THAT(gap.released(), IsEmpty());
 }
 
 TEST(Comparer, AResetThatTheSecondaryRepeatsIsOne) {
@@ -1364,6 +1381,25 @@ TEST(Comparer, BeyondTheSoftLimitACheckpointIsAskedFor) {
   EXPECT_EQ(pair.counters().dropped_frames, 0u);
 }
 
+TEST(Comparer, AConnectionWhoseSynWasDroppedIsNotMistakenForTheOneBefore) {
+  for (const bool primary : {false, true}) {
+    ComparedPair pair({.waiting_bytes_soft = 500, .waiting_bytes_hard = 500});
+    pair.both(data(100'000, "old"));
+    pair.both(fin_at(100'003));
+    pair.released();
+    pair.primary(udp({.payload = std::string(430, 'x')}));
+    if (primary) {
+      pair.primary(syn_ack(5000));  // dropped
+      pair.primary(data(5001, "new"));
+    } else {
+      pair.secondary(syn_ack(200'000));  // dropped
+      pair.secondary(data(200'001, "new"));
+      pair.primary(data(200'001, "new"));
+    }
+    EXPECT_THAT(pair.released(), IsEmpty()) << primary;
+  }
+}
+
 TEST(Comparer, AFloodOfNewFlowsFillsTheTableAndNotTheMemory) {
   ComparedPair pair({.flows_max = 100});
   for (std::uint16_t port = 1; port <= 1000; ++port) pair.both(from_port(data(1000, "x"), port));
@@ -1591,6 +1627,12 @@ TEST(Comparer, RetransmissionsWithoutEndAreHandled) {
     pair.secondary(data(1400 + 2 * i, "xy"));
   }
   EXPECT_EQ(pair.released().size(), 800u) << "never many at a time";
+  pair.primary(data(3000, "behind a gap"));
+  for (std::uint32_t i = 0; i < 400; ++i) {
+    pair.primary(data(2200 + i, "x"));
+    pair.secondary(data(2200 + i, "x"));
+  }
+  EXPECT_EQ(pair.released().size(), 400u);
   pair.expect_complete();
 }
 
