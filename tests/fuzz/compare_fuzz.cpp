@@ -93,17 +93,17 @@ class Model {
     Flow& flow = flow_of(packet.key);
     for (const auto& event : events_of(packet)) ++flow.events[event];
     // What is before the first segment that is seen, and before a reset, counts as sent before.
-    const bool data =
-        packet.sequence_length() != 0 && packet.has(tcp_flag::ack) && !packet.has(tcp_flag::syn);
-    if (!flow.known && (data || packet.has(tcp_flag::rst))) {
-      flow.known = true;
-      left_up_to(flow, packet.seq);
+    if (!flow.known && !packet.has(tcp_flag::syn)) {
+      const bool data = packet.sequence_length() != 0 && packet.has(tcp_flag::ack);
+      if (data || packet.has(tcp_flag::rst)) left_up_to(flow, packet.seq);
+      flow.known = data && !packet.has(tcp_flag::rst);
     }
     each_byte(frame, packet, [&](std::uint32_t at, std::byte value) {
       ++flow.bytes[{at, value}];
-      // A byte where the end of the stream stands already: no VM sends that, and none is compared.
-      const bool ended = flow.events.contains({tcp_flag::fin, at});
-      if (!has_left(flow, at) && !ended) flow.fresh.insert({at, value});
+      // A reset's payload is no part of the stream; and a byte where the end of the stream stands
+      // already is sent by no VM.
+      const bool aside = packet.has(tcp_flag::rst) || flow.events.contains({tcp_flag::fin, at});
+      if (!has_left(flow, at) && !aside) flow.fresh.insert({at, value});
     });
   }
 
