@@ -42,11 +42,7 @@ struct FlowQueues {
   }
 };
 
-/// A stream position is a sequence number with its wraps counted, and, from this bit on, the
-/// connections of the flow: positions of a later one are always higher.
-inline constexpr int connection_shift = 48;
-
-/// One conversation. All but the part marked "epoch" outlives it.
+/// One conversation. All but the part marked "epoch" outlives it. Stream positions: tcp_stream.hpp.
 struct Flow {
   FlowKey key;
   bool primary_seen : 1 = false;  ///< the primary VM has sent in this flow

@@ -1,11 +1,8 @@
 #include "proxy/tcp_compare.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
-#include <limits>
 
-#include "base/big_endian.hpp"
+#include "proxy/tcp_stream.hpp"
 
 namespace tandem::proxy {
 
@@ -16,107 +13,50 @@ constexpr std::uint16_t out_of_order_max = 128;
 /// Segments of the secondary VM that are passed over to find a place for another one.
 constexpr int search_max = 4096;
 
-constexpr std::uint32_t low(std::uint64_t position) noexcept {
-  return static_cast<std::uint32_t>(position);
-}
-
-/// The position of `seq` that is nearest to `reference`.
-constexpr std::uint64_t unwrap(std::uint32_t seq, std::uint64_t reference) noexcept {
-  const auto distance = static_cast<std::int32_t>(seq - low(reference));
-  return reference + static_cast<std::uint64_t>(std::int64_t{distance});
-}
-
-/// Where a connection begins that follows the one of `position`.
-constexpr std::uint64_t next_connection(std::uint64_t position, std::uint32_t seq) noexcept {
-  return (((position >> connection_shift) + 1) << connection_shift) | seq;
-}
-
-void locate(Flow& flow, std::uint32_t seq) noexcept {
-  if (flow.located) return;
-  flow.released = next_connection(flow.released, seq);
-  flow.located = true;
-}
-
-/// What a VM's sequence numbers are near to.
-std::uint64_t reference(const Flow& flow, Comparer::Side side) noexcept {
-  if (!flow.queues) return flow.released;
-  const bool opening = side == Comparer::Side::primary ? flow.queues->primary_opening
-                                                       : flow.queues->secondary_opening;
-  return opening ? flow.queues->opening : flow.released;
-}
-
-/// "at byte 1234", counted from the flow's beginning if that was seen.
-std::string at_position(const Flow& flow, std::uint64_t position) {
-  if (flow.opened) return "at byte " + std::to_string(shown_position(flow, position));
-  return "at sequence number " + std::to_string(low(position));
-}
-
-/// A SYN's options, with the values of timestamps blanked.
-struct SynOptions {
-  std::array<std::byte, 40> bytes{};
-  std::size_t size = 0;
-  friend bool operator==(const SynOptions&, const SynOptions&) = default;
-};
-
-SynOptions syn_options(const WaitingFrame& segment) {
-  constexpr std::size_t fixed_header = 20, timestamps = 10;
-  constexpr std::byte end{0}, nop{1}, timestamp_kind{8};
-  SynOptions options;
-  const Packet& packet = segment.packet;
-  options.size = std::min(packet.payload - packet.transport - fixed_header, options.bytes.size());
-  std::memcpy(options.bytes.data(), segment.bytes + packet.transport + fixed_header, options.size);
-  for (std::size_t at = 0; at + 1 < options.size && options.bytes[at] != end;) {
-    const auto length = std::to_integer<std::size_t>(options.bytes[at + 1]);
-    if (options.bytes[at] == nop) {
-      ++at;
-      continue;
-    }
-    if (length < 2 || at + length > options.size) break;
-    if (options.bytes[at] == timestamp_kind && length == timestamps) {
-      std::fill_n(options.bytes.begin() + static_cast<std::ptrdiff_t>(at) + 2, timestamps - 2,
-                  std::byte{0});
-    }
-    at += length;
-  }
-  return options;
-}
-
-/// Empty: the two are the same.
-std::string syn_difference(const WaitingFrame& ours, const WaitingFrame& theirs) {
-  constexpr auto ignored = static_cast<std::uint8_t>(~tcp_flag::psh);
-  const auto differ = [](std::string_view what, std::uint32_t here, std::uint32_t there) {
-    return std::string(what) + " " + std::to_string(here) + " here, " + std::to_string(there) +
-           " there";
-  };
-  const Packet& a = ours.packet;
-  const Packet& b = theirs.packet;
-  if (a.seq != b.seq) return differ("SYN: sequence number", a.seq, b.seq);
-  if ((a.flags & ignored) != (b.flags & ignored)) return differ("SYN: flags", a.flags, b.flags);
-  if (a.has(tcp_flag::ack) && a.ack != b.ack) {
-    return differ("SYN: acknowledgement", a.ack, b.ack);
-  }
-  if (syn_options(ours) != syn_options(theirs)) return "SYN: other options";
-  if (a.payload_size != b.payload_size) {
-    return differ("SYN: payload size", a.payload_size, b.payload_size);
-  }
-  const auto here = ours.payload();
-  const std::size_t at = equal_bytes(here.data(), theirs.payload().data(), here.size());
-  if (at == here.size()) return {};
-  return "SYN: payload at byte " + std::to_string(at) + ": " +
-         describe_difference(here, theirs.payload(), at);
-}
-
-/// It begins a connection that has not been released yet.
-bool opens(const Flow& flow, const WaitingFrame& segment) {
-  return segment.packet.has(tcp_flag::syn) && !segment.packet.has(tcp_flag::rst) && flow.queues &&
-         flow.queues->opening != 0 && segment.start == flow.queues->opening;
-}
-
-bool is_fin(const WaitingFrame& segment) {
-  return segment.packet.has(tcp_flag::fin);
-}
-
 }  // namespace
+
+template <typename Detail>
+void TcpCompare::differs(Flow& flow, Reason reason, std::uint64_t position, Detail detail) {
+  state_.report(reason, flow, shown_position(flow, position), detail);
+  block(flow);
+}
+
+void TcpCompare::block(Flow& flow) {
+  flow.blocked = true;
+  if (!flow.queues) return;
+  FlowQueues& queues = *flow.queues;
+  const auto forget = [&](WaitingFrame& frame) {
+    ++state_.counters.secondary_forgotten_frames;
+    state_.discard(Side::secondary, frame);
+  };
+  while (WaitingFrame* frame = queues.secondary.front()) {
+    queues.secondary.remove(*frame);
+    forget(*frame);
+  }
+  while (WaitingFrame* frame = queues.resets.front()) {
+    queues.resets.remove(*frame);
+    forget(*frame);
+  }
+  if (queues.secondary_syn) forget(*std::exchange(queues.secondary_syn, nullptr));
+  // The primary VM's wait for the commit.
+}
+
+std::string TcpCompare::describe(Comparer::Side side, const WaitingFrame& segment) {
+  const Packet& packet = segment.packet;
+  std::string text = side == Side::primary ? "the primary VM's " : "the secondary VM's ";
+  if (packet.has(tcp_flag::rst)) {
+    text += "RST ";
+  } else if (packet.has(tcp_flag::syn)) {
+    text += "SYN ";
+  } else if (segment.start == segment.end) {
+    return text + "acknowledgement of " + std::to_string(packet.ack);
+  } else if (packet.payload_size != 0) {
+    text += "payload ";
+  } else {
+    text += "FIN ";
+  }
+  return text + at_position(*segment.flow, segment.start + segment.left);
+}
 
 // ---- The primary VM's segments
 
@@ -182,7 +122,7 @@ void TcpCompare::primary_syn(Flow& flow, WaitingFrame& segment) {
     segment.end = start + segment.packet.sequence_length();
   };
   const bool opening = flow.queues && flow.queues->primary_opening;
-  if (!opening && flow.opened && low(flow.origin - 1) == seq) {
+  if (!opening && is_known_syn(flow, segment.packet)) {
     place(flow.origin - 1);  // sent again
     return take_turn(flow, segment);
   }
@@ -342,7 +282,7 @@ void TcpCompare::secondary_syn(Flow& flow, WaitingFrame& segment) {
   const std::uint32_t seq = segment.packet.seq;
   if (flow.queues && flow.queues->secondary_opening) {
     if (low(flow.queues->opening) == seq) return ignore(segment, "SYN sent again");
-  } else if (flow.opened && low(flow.origin - 1) == seq) {
+  } else if (is_known_syn(flow, segment.packet)) {
     return ignore(segment, "released already");
   }
   FlowQueues& queues = state_.queues(flow);
@@ -447,10 +387,8 @@ TcpCompare::Step TcpCompare::step_syn(Flow& flow, WaitingFrame& segment) {
     return Step::waits;
   }
   state_.counters.compared_bytes += segment.packet.payload_size;
+  begin_connection(flow, segment.start);
   flow.released = segment.end;
-  flow.origin = segment.start + 1;
-  flow.located = flow.based = flow.opened = true;
-  flow.finished = flow.reset = flow.acknowledged = false;
   queues.secondary_syn = nullptr;
   state_.discard(Side::secondary, *theirs);
   queues.opening = 0;
@@ -636,293 +574,6 @@ void TcpCompare::drop_released(Flow& flow) {
     stored.remove(first);
     state_.discard(Side::secondary, first);
   }
-}
-
-// ---- What leaves
-
-void TcpCompare::leave(Flow& flow, WaitingFrame& segment, std::uint32_t to, bool rest) {
-  const Packet& packet = segment.packet;
-  // Room for more than the piece needs: its headers are those of the segment.
-  auto& out = state_.output(segment.size);
-  const std::size_t begin = out.size();
-  if (rest && segment.left == 0) {
-    out.insert(out.end(), segment.bytes, segment.bytes + segment.size);
-    state_.tell(segment, [] { return "released"; });
-  } else if (!rest && to == packet.payload_size && is_fin(segment)) {
-    Packet open = packet;  // all but the FIN
-    open.flags &= static_cast<std::uint8_t>(~tcp_flag::fin);
-    append_piece(segment.frame(), open, segment.left, to, out);
-  } else {
-    append_piece(segment.frame(), packet, segment.left, to, out);
-  }
-  renew_timestamp(flow, packet, std::span(out).subspan(begin));
-  note_overtaking(flow, segment);
-  state_.count_released();
-  if (!rest) {
-    ++state_.counters.split_frames;
-    state_.tell(segment, [to] { return "split at " + std::to_string(to); });
-  }
-  segment.left = to;
-  if (flow.queues && flow.queues->partial == &segment) flow.queues->partial = nullptr;
-  if (rest && is_fin(segment)) flow.finished = true;
-  if (!packet.has(tcp_flag::ack)) return;
-  const std::uint32_t limit = *ack_limit(flow);
-  if (before(limit, packet.ack)) {
-    set_ack(std::span(out).subspan(begin), packet, limit);
-    acknowledged(flow, limit);
-    owe(flow, segment);
-  } else {
-    acknowledged(flow, packet.ack);
-  }
-}
-
-void TcpCompare::leave_matched(Flow& flow, WaitingFrame& segment) {
-  const std::uint64_t matched = flow.released - segment.payload_start();
-  leave(flow, segment, static_cast<std::uint32_t>(matched), false);
-}
-
-void TcpCompare::flush() {
-  for (Flow* flow : partial_) {
-    if (!flow->queues) continue;
-    flow->queues->listed = false;
-    if (WaitingFrame* segment = std::exchange(flow->queues->partial, nullptr)) {
-      leave_matched(*flow, *segment);
-    }
-  }
-  partial_.clear();
-}
-
-/// Remembers the timestamp of what leaves before something that was captured earlier.
-void TcpCompare::note_overtaking(const Flow& flow, const WaitingFrame& segment) {
-  FlowQueues* queues = flow.queues;
-  if (!queues) return;
-  const auto earlier = [&](const WaitingFrame* first) {
-    return first && first != &segment && (!segment.stored || first->serial < segment.serial);
-  };
-  if (!flow.held && !earlier(queues->in_order.front()) && !earlier(queues->out_of_order.front()) &&
-      !earlier(queues->acks.front()) && !earlier(queues->owed)) {
-    return;
-  }
-  note_timestamp(flow, segment.frame(), segment.packet);
-}
-
-void TcpCompare::note_timestamp(const Flow& flow, std::span<const std::byte> frame,
-                                const Packet& packet) {
-  FlowQueues* queues = flow.queues;
-  const auto time = timestamps(frame, packet);
-  if (!queues || !time || (queues->overtaken && before(time->value, queues->timestamp))) return;
-  queues->overtaken = true;
-  queues->timestamp = time->value;
-}
-
-/// What was overtaken leaves with the timestamp of what overtook it: a client takes a segment whose
-/// timestamp goes back for a stray of long ago, and drops it (PAWS, RFC 7323).
-void TcpCompare::renew_timestamp(const Flow& flow, const Packet& packet, std::span<std::byte> out) {
-  if (!flow.queues || !flow.queues->overtaken) return;
-  const auto time = timestamps(out, packet);
-  if (!time || !before(time->value, flow.queues->timestamp)) return;
-  shift(out, packet, {.timestamp = flow.queues->timestamp - time->value});
-}
-
-void TcpCompare::remove(FrameQueue& queue, WaitingFrame& segment) {
-  queue.remove(segment);
-  state_.discard(Side::primary, segment);
-}
-
-// ---- Acknowledgements
-
-/// The highest number that may leave: what both have acknowledged, as far as that is known.
-std::optional<std::uint32_t> TcpCompare::ack_limit(const Flow& flow) {
-  const bool primary_new = flow.queues && flow.queues->primary_opening;
-  const bool secondary_new = flow.queues && flow.queues->secondary_opening;
-  const bool acked = flow.acknowledged && !primary_new;
-  const bool theirs = flow.secondary_acknowledged && primary_new == secondary_new;
-  if (acked && theirs) {
-    return before(flow.acked, flow.secondary_acked) ? flow.secondary_acked : flow.acked;
-  }
-  if (acked) return flow.acked;
-  if (theirs) return flow.secondary_acked;
-  return std::nullopt;
-}
-
-void TcpCompare::acknowledged(Flow& flow, std::uint32_t ack) {
-  if (flow.acknowledged && at_or_before(ack, flow.acked)) return;
-  flow.acked = ack;
-  flow.acknowledged = true;
-  if (!flow.queues || !flow.queues->owed) return;
-  if (at_or_before(flow.queues->owed->packet.ack, ack)) {
-    forgive(flow);
-  } else {
-    state_.restart(*flow.queues->owed);
-  }
-}
-
-/// Remembers the acknowledgement that `segment` leaves without.
-void TcpCompare::owe(Flow& flow, const WaitingFrame& segment) {
-  const std::uint32_t ack = segment.packet.ack;
-  FlowQueues& queues = state_.queues(flow);
-  if (queues.owed && before(ack, queues.owed->packet.ack)) return;
-  scratch_.clear();
-  append_acknowledgement(segment.frame(), segment.packet, low(segment.end), ack, scratch_);
-  WaitingFrame made;
-  made.flow = &flow;
-  made.packet = segment.packet;
-  made.packet.flags = tcp_flag::ack;
-  made.packet.payload_size = 0;
-  made.packet.seq = low(segment.end);
-  made.start = made.end = segment.end;
-  queues.owed = state_.keep_owed(made, scratch_, queues.owed);
-}
-
-void TcpCompare::forgive(Flow& flow) {
-  state_.discard(Side::primary, *std::exchange(flow.queues->owed, nullptr));
-}
-
-/// A pure acknowledgement that may leave does.
-void TcpCompare::leave_ack(Flow& flow, WaitingFrame& segment) {
-  auto& out = state_.output(segment.size);
-  const std::size_t begin = out.size();
-  if (flow.based && segment.start > flow.released) {
-    // Data before it still waits: the client has not seen so much of the stream yet.
-    append_acknowledgement(segment.frame(), segment.packet, low(flow.released), segment.packet.ack,
-                           out);
-  } else {
-    out.insert(out.end(), segment.bytes, segment.bytes + segment.size);
-  }
-  renew_timestamp(flow, segment.packet, std::span(out).subspan(begin));
-  note_overtaking(flow, segment);
-  state_.count_released();
-  state_.tell(segment, [] { return "released"; });
-  acknowledged(flow, segment.packet.ack);
-}
-
-/// All captured before `before_serial` that may leave do.
-void TcpCompare::leave_acks(Flow& flow, std::uint64_t before_serial) {
-  if (flow.queues->acks.empty()) return;
-  const auto limit = ack_limit(flow);
-  if (!limit) return;
-  while (WaitingFrame* first = flow.queues->acks.front()) {
-    if (first->serial >= before_serial || before(*limit, first->packet.ack)) return;
-    leave_ack(flow, *first);
-    remove(flow.queues->acks, *first);
-  }
-}
-
-void TcpCompare::leave_all_acks(Flow& flow) {
-  if (flow.blocked || !flow.queues) return;
-  leave_acks(flow, std::numeric_limits<std::uint64_t>::max());
-  leave_acks_in_part(flow);
-}
-
-/// The newest acknowledgement that waits leaves with the number that may.
-void TcpCompare::leave_acks_in_part(Flow& flow) {
-  const FlowQueues& queues = *flow.queues;
-  const WaitingFrame* newest = queues.acks.back();
-  if (!newest || (queues.owed && queues.owed->serial > newest->serial)) newest = queues.owed;
-  const auto limit = ack_limit(flow);
-  if (!newest || !limit || (flow.acknowledged && at_or_before(*limit, flow.acked))) return;
-  // Those in the queue wait because they are beyond the limit.
-  const bool beyond = !queues.acks.empty() || before(*limit, queues.owed->packet.ack);
-  const std::uint32_t ack = beyond ? *limit : queues.owed->packet.ack;
-  // A client ignores what stands before the bytes that it expects next.
-  const std::uint32_t seq = flow.based ? low(flow.released) : newest->packet.seq;
-  auto& out = state_.output(newest->size);
-  const std::size_t begin = out.size();
-  append_acknowledgement(newest->frame(), newest->packet, seq, ack, out);
-  renew_timestamp(flow, newest->packet, std::span(out).subspan(begin));
-  note_overtaking(flow, *newest);
-  state_.count_released();
-  ++state_.counters.made_acknowledgements;
-  acknowledged(flow, ack);
-}
-
-// ---- Differences
-
-template <typename Detail>
-void TcpCompare::differs(Flow& flow, Reason reason, std::uint64_t position, Detail detail) {
-  state_.report(reason, flow, shown_position(flow, position), detail);
-  block(flow);
-}
-
-void TcpCompare::block(Flow& flow) {
-  if (!flow.queues) {
-    flow.blocked = true;
-    return;
-  }
-  FlowQueues& queues = *flow.queues;
-  if (WaitingFrame* segment = std::exchange(queues.partial, nullptr)) leave_matched(flow, *segment);
-  flow.blocked = true;
-  const auto forget = [&](WaitingFrame& frame) {
-    ++state_.counters.secondary_forgotten_frames;
-    state_.discard(Side::secondary, frame);
-  };
-  while (WaitingFrame* frame = queues.secondary.front()) {
-    queues.secondary.remove(*frame);
-    forget(*frame);
-  }
-  while (WaitingFrame* frame = queues.resets.front()) {
-    queues.resets.remove(*frame);
-    forget(*frame);
-  }
-  if (queues.secondary_syn) forget(*std::exchange(queues.secondary_syn, nullptr));
-  // The primary VM's wait for the commit.
-}
-
-// ---- The commit
-
-void TcpCompare::commit(Flow& flow, const WaitingFrame& segment, Frames& out) {
-  const Packet& packet = segment.packet;
-  const std::size_t begin = out.bytes.size();
-  if (segment.left == 0) {
-    CompareState::append(out, segment.frame());
-  } else {
-    append_piece(segment.frame(), packet, segment.left, packet.payload_size,
-                 CompareState::room(out, segment.size));
-    ++out.count;
-  }
-  renew_timestamp(flow, packet, std::span(out.bytes).subspan(begin));
-  // An acknowledgement that was owed need not stand where it was captured.
-  note_timestamp(flow, segment.frame(), packet);
-
-  locate(flow, packet.seq);
-  if (packet.has(tcp_flag::syn) && !packet.has(tcp_flag::rst) &&
-      !(flow.opened && low(flow.origin - 1) == packet.seq)) {
-    flow.released = next_connection(flow.released, packet.seq);
-    flow.origin = flow.released + 1;
-    flow.opened = flow.based = true;
-    flow.finished = flow.reset = flow.acknowledged = false;
-  }
-  const std::uint64_t start = unwrap(packet.seq, flow.released);
-  if (packet.has(tcp_flag::rst)) {
-    flow.reset = flow.based = true;
-    flow.released = start;
-  } else if (packet.sequence_length() != 0) {
-    const std::uint64_t end = start + packet.sequence_length();
-    flow.released = flow.based ? std::max(flow.released, end) : end;
-    flow.based = true;
-    if (packet.has(tcp_flag::fin)) flow.finished = true;
-  }
-  if (packet.has(tcp_flag::ack) && (!flow.acknowledged || before(flow.acked, packet.ack))) {
-    flow.acked = packet.ack;
-    flow.acknowledged = true;
-  }
-}
-
-std::string TcpCompare::describe(Comparer::Side side, const WaitingFrame& segment) {
-  const Packet& packet = segment.packet;
-  std::string text = side == Side::primary ? "the primary VM's " : "the secondary VM's ";
-  if (packet.has(tcp_flag::rst)) {
-    text += "RST ";
-  } else if (packet.has(tcp_flag::syn)) {
-    text += "SYN ";
-  } else if (segment.start == segment.end) {
-    return text + "acknowledgement of " + std::to_string(packet.ack);
-  } else if (packet.payload_size != 0) {
-    text += "payload ";
-  } else {
-    text += "FIN ";
-  }
-  return text + at_position(*segment.flow, segment.start + segment.left);
 }
 
 }  // namespace tandem::proxy

@@ -254,6 +254,7 @@ constexpr Promise promises[] = {
     {"bulk/1448_and_64K", "bit/s", 10e9, no_limit},
     {"small/tcp/primary_first", "pairs/s", 1.5e6, no_limit},
     {"small/tcp/secondary_first", "pairs/s", 1.5e6, no_limit},
+    {"small/tcp/one_by_one", "pairs/s", 1.5e6, no_limit},
     {"small/pure_acks", "pairs/s", 1.5e6, no_limit},
     {"small/udp", "pairs/s", 1.5e6, no_limit},
     {"flows/100000", "bytes/flow", 0, 160},
@@ -345,6 +346,8 @@ int main(int argc, char** argv) {
   const auto segments = [] { return small_segments(small_flows); };
   add("small/tcp/primary_first", segments, First::primary);
   add("small/tcp/secondary_first", segments, First::secondary);
+  add(
+      "small/tcp/one_by_one", [] { return small_segments(1); }, First::primary);
   add("small/pure_acks", pure_acks, First::primary);
   add("small/udp", datagrams, First::primary);
   benchmark::RegisterBenchmark("flows/100000", many);

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "proxy/flow_table.hpp"
 #include "tests/unit/comparer_fixture.hpp"
 
 namespace tandem::proxy {
@@ -727,6 +728,29 @@ TEST(Comparer, WhatWasOvertakenDoesNotLeaveWithAnOlderTimestamp) {
   EXPECT_THAT(times(pair.comparer.take_released()), ElementsAre(302));
 }
 
+TEST(Comparer, ANewConnectionKeepsItsOwnTimestamps) {
+  const auto at_time = [](Tcp segment, std::uint32_t time) {
+    segment.options = timestamp_option(time, 9);
+    return segment;
+  };
+  for (const bool commit : {false, true}) {
+    ComparedPair pair;
+    pair.both(at_time(data(1000, "a"), 100));
+    pair.primary(at_time(data(1001, "b"), 100));
+    pair.primary(at_time(pure_ack(2000, 1002), 5000));
+    pair.released();
+    Tcp opening = at_time(syn_ack(9000), 77);
+    pair.primary(opening);
+    if (!commit) pair.secondary(tcp(data(1001, "b")) + tcp(opening));
+    const Frames out = commit ? pair.comparer.close_epoch() : pair.comparer.take_released();
+    std::vector<std::uint32_t> times;
+    for (const Bytes& frame : split(out.bytes)) {
+      times.push_back(timestamps(frame, parsed(frame))->value);
+    }
+    EXPECT_THAT(times, ElementsAre(5000, 77)) << commit;
+  }
+}
+
 TEST(Comparer, WhatIsOwedDoesNotLeaveWithAnOlderTimestamp) {
   const auto at_time = [](Tcp segment, std::uint32_t time) {
     segment.options = timestamp_option(time, 9);
@@ -766,9 +790,20 @@ TEST(Comparer, ARetransmissionThatWaitsMayBeOvertakenToo) {
   pair.primary(at_time(pure_ack(2000, 1011), 400));
   pair.released();
   pair.secondary(data(1003, "d"));
-  const auto out = split(pair.comparer.take_released().bytes);
+  auto out = split(pair.comparer.take_released().bytes);
   ASSERT_EQ(out.size(), 1u);
   EXPECT_EQ(timestamps(out[0], parsed(out[0]))->value, 400u);
+  // Or what overlaps.
+  ComparedPair overlapping;
+  overlapping.primary(at_time(data(1000, "abc"), 500));
+  overlapping.primary(at_time(data(1002, "cde"), 501));
+  overlapping.secondary(data(1000, "abc"));
+  overlapping.primary(at_time(pure_ack(2000, 1005), 600));
+  overlapping.comparer.take_released();
+  overlapping.secondary(data(1003, "de"));
+  out = split(overlapping.comparer.take_released().bytes);
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(timestamps(out[0], parsed(out[0]))->value, 600u);
 }
 
 TEST(Comparer, WindowUpdatesPass) {
@@ -1463,6 +1498,20 @@ TEST(Comparer, FlowsWhoseFramesWaitForTheCommitAreNotForgotten) {
   EXPECT_EQ(pair.released().size(), 21u) << "three have ended or wait for nothing";
 }
 
+TEST(Comparer, AClosedFlowIsNotForgottenWhileAFrameOfItWaitsForTheCommit) {
+  ComparedPair pair({.flows_max = 1});
+  pair.both(fin_at(1000));
+  Tcp without_ack = data(1001, "x");
+  without_ack.flags = psh;
+  pair.primary(without_ack);
+  pair.both(from_port(data(1000, "y"), 2));
+  EXPECT_EQ(pair.counters().flows_evicted, 0u);
+  pair.committed();
+  pair.both(from_port(data(1001, "y"), 2));
+  EXPECT_EQ(pair.counters().flows_evicted, 1u);
+  pair.expect_complete();
+}
+
 TEST(Comparer, AFlowIsClosedByWhatTheCommitSendsAndOpenedByItsNextSyn) {
   ComparedPair pair({.flows_max = 2});
   pair.primary(from_port(fin_at(1000), 1));
@@ -1479,6 +1528,33 @@ TEST(Comparer, AFlowIsClosedByWhatTheCommitSendsAndOpenedByItsNextSyn) {
   }
   reopened.both(from_port(data(1000, "x"), 3));
   EXPECT_EQ(reopened.counters().flows_evicted, 0u);
+}
+
+TEST(FlowTable, FindsWhatItHasHoweverManyItHasForgotten) {
+  // Nearly as full as its slots allow, so that flows stand in the way of each other.
+  constexpr std::size_t flows_max = 760;
+  FlowTable table(flows_max);
+  const auto use = [&](std::uint32_t number) {
+    FlowKey key;
+    key.kind = Kind::udp;
+    key.guest_port = static_cast<std::uint16_t>(number);
+    key.peer_port = static_cast<std::uint16_t>(number >> 16);
+    Flow* flow = table.get(key);
+    ASSERT_NE(flow, nullptr);
+    ASSERT_EQ(flow->key, key);
+    flow->primary_seen = true;
+    table.settle(*flow);
+  };
+  for (std::uint32_t number = 0; number < 20'000; ++number) {
+    use(number);
+    // The one that would be forgotten next is used again: still there, and the newest now.
+    if (number >= flows_max && number % 3 == 0) {
+      const auto evicted = table.evicted();
+      for (std::uint32_t back = 1; back < flows_max / 2; back += 50) use(number - back);
+      ASSERT_EQ(table.evicted(), evicted) << number;
+    }
+    ASSERT_LE(table.size(), flows_max);
+  }
 }
 
 // ---- Traces
