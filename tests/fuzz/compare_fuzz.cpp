@@ -100,9 +100,10 @@ class Model {
     }
     each_byte(frame, packet, [&](std::uint32_t at, std::byte value) {
       ++flow.bytes[{at, value}];
-      // A reset's payload is no part of the stream; and a byte where the end of the stream stands
-      // already is sent by no VM.
-      const bool aside = packet.has(tcp_flag::rst) || flow.events.contains({tcp_flag::fin, at});
+      // What nobody would take for a part of the stream: what comes with a reset or without ACK,
+      // and a byte where the end of the stream stands already.
+      const bool aside = packet.has(tcp_flag::rst) || !packet.has(tcp_flag::ack) ||
+                         flow.events.contains({tcp_flag::fin, at});
       if (!has_left(flow, at) && !aside) flow.fresh.insert({at, value});
     });
   }
