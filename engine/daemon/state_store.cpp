@@ -2,19 +2,33 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/base64.hpp"
 #include "base/file.hpp"
 
 namespace tandem::daemon {
 namespace {
 
 // Raised when the file's meaning changes; an older or newer daemon then refuses it by name.
-constexpr int format = 1;
+constexpr int format = 2;
 
 Result<Role> role_from(const std::string& text) {
   for (const auto role : {Role::none, Role::primary, Role::secondary, Role::solo}) {
     if (to_string(role) == text) return role;
   }
   return Error{Errc::invalid_input, "unknown role \"" + text + "\""};
+}
+
+Result<std::map<std::string, proxy::TranslationTable>> translations_from(
+    const nlohmann::json& json) {
+  std::map<std::string, proxy::TranslationTable> translations;
+  for (const auto& [netdev, text] : json.items()) {
+    const auto bytes = decode_base64(text.get<std::string>());
+    if (!bytes) return with_context("translations of " + netdev, bytes.error());
+    auto table = proxy::decode_translations(*bytes);
+    if (!table) return with_context("translations of " + netdev, table.error());
+    translations.emplace(netdev, std::move(*table));
+  }
+  return translations;
 }
 
 Result<VmState> parse(const std::string& text) {
@@ -29,11 +43,14 @@ Result<VmState> parse(const std::string& text) {
     if (!definition) return definition.error();
     const auto role = role_from(json.at("role"));
     if (!role) return role.error();
+    auto translations = translations_from(json.at("translations"));
+    if (!translations) return translations.error();
     return VmState{std::move(*definition),
                    {json.at("pid"), json.at("start_ticks")},
                    *role,
                    json.at("generation"),
-                   json.at("peer")};
+                   json.at("peer"),
+                   std::move(*translations)};
   } catch (const nlohmann::json::exception& error) {
     return Error{Errc::invalid_input, error.what()};
   }
@@ -63,13 +80,18 @@ Result<void> StateStore::prepare() const {
 }
 
 Result<void> StateStore::save(const VmState& state) const {
+  auto translations = nlohmann::json::object();
+  for (const auto& [netdev, table] : state.translations) {
+    translations[netdev] = encode_base64(proxy::encode(table));
+  }
   const nlohmann::json json{{"format", format},
                             {"definition", hypervisor::to_json(state.definition)},
                             {"pid", state.process.pid},
                             {"start_ticks", state.process.start_ticks},
                             {"role", to_string(state.role)},
                             {"generation", state.generation},
-                            {"peer", state.peer}};
+                            {"peer", state.peer},
+                            {"translations", std::move(translations)}};
   // A loss of power ends the VM that this speaks of, so the text need not survive it.
   return replace_file(directory_ / (state.definition.name + ".json"), json.dump(2), false);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "base/error.hpp"
 #include "engine/hypervisor/local_hypervisor.hpp"
 #include "engine/hypervisor/vm.hpp"
+#include "proxy/translator.hpp"
 
 namespace tandem::daemon {
 
@@ -21,6 +23,8 @@ struct VmState {
   Role role = Role::none;
   std::uint64_t generation = 0;
   std::string peer;
+  /// Connections that a failover has left to be translated, by NIC.
+  std::map<std::string, proxy::TranslationTable> translations{};
 };
 
 class StateStore {

@@ -167,7 +167,13 @@ void VmUnit::event(std::string type, std::string message, nlohmann::json data) {
 
 void VmUnit::save() {
   if (!process_) return;
-  const auto saved = host_.states.save({definition_, process_->process, role_, generation_, peer_});
+  VmState state{definition_, process_->process, role_, generation_, peer_};
+  translations_saved_ = 0;
+  for (const auto& channel : translating_) {
+    translations_saved_ += channel->translator().size();
+    state.translations[channel->netdev()] = channel->translator().table();
+  }
+  const auto saved = host_.states.save(state);
   if (!saved) event("refused", "its state cannot be saved: " + saved.error().message);
 }
 
@@ -487,7 +493,12 @@ Task<void> VmUnit::watch_translations() {
   while (!translating_.empty()) {
     co_await session::wait_for(translation_sweep);
     const auto now = std::chrono::steady_clock::now();
-    for (const auto& channel : translating_) channel->translator().sweep(now);
+    std::size_t translations = 0;
+    for (const auto& channel : translating_) {
+      channel->translator().sweep(now);
+      translations += channel->translator().size();
+    }
+    if (translations != translations_saved_) save();
     const auto idle = std::ranges::find_if(
         translating_, [](const auto& channel) { return channel->translator().idle(); });
     // A session that has taken the channels over keeps them until it ends.
@@ -687,6 +698,7 @@ Task<void> VmUnit::recover(VmState state) {
     }
   }
   co_await go_alone_after_crash();
+  co_await translate_after_crash(state.translations);
   if (state.role == Role::secondary) (void)co_await qmp::announce_self(*qmp_);
   stop_clock_.restart(system_clock::now(), false);
   event("daemon-recovered",
@@ -703,8 +715,25 @@ Task<void> VmUnit::go_alone_after_crash() {
   }
   const auto running = co_await session::wait_until_running(*qmp_, crash_recovery_limit);
   if (!running) event("refused", running.error().message);
+  // QEMU switches filters off when it leaves COLO: those that come now must come after that.
+  if (told) (void)co_await session::wait_until_colo_has_ended(*qmp_, colo_end_limit);
   const auto removed = co_await session::remove_leftover_filters(*qmp_);
   if (!removed) event("refused", "filters: " + removed.error().message);
+}
+
+Task<void> VmUnit::translate_after_crash(
+    std::map<std::string, proxy::TranslationTable> translations) {
+  std::vector<session::NetChannel::Pointer> channels;
+  for (const auto& [netdev, table] : translations) {
+    if (table.empty()) continue;
+    auto channel = co_await session::NetChannel::attach_solo(*qmp_, netdev, table);
+    if (channel) {
+      channels.push_back(*channel);
+    } else {
+      event("refused", "connections that were translated are lost: " + channel.error().message);
+    }
+  }
+  keep_translating(std::move(channels));
 }
 
 Task<void> VmUnit::reset_capabilities() {

@@ -92,6 +92,7 @@ class VmUnit {
   /// them has ended.
   void keep_translating(std::vector<session::NetChannel::Pointer> channels);
   Task<void> watch_translations();
+  Task<void> translate_after_crash(std::map<std::string, proxy::TranslationTable> translations);
   /// Makes later migrations of a VM that has left COLO ordinary ones again.
   Task<void> reset_capabilities();
   Task<void> kill_process();
@@ -133,6 +134,7 @@ class VmUnit {
   session::Mode policy_ = session::Mode::periodic;  ///< what was asked for last
   std::vector<session::NetChannel::Pointer> translating_;
   bool watching_translations_ = false;
+  std::size_t translations_saved_ = 0;  ///< how many the state file names
   std::unique_ptr<session::PrimarySession> primary_;
   std::unique_ptr<session::SecondarySession> secondary_;
 

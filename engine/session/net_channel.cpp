@@ -99,8 +99,9 @@ Task<Result<void>> NetChannel::attach(qmp::Client& qmp) {
   // intake.
   auto attached = co_await add_sink(qmp, inject_);
   if (attached) attached = co_await add_source(qmp, capture_);
-  if (attached && role_ == Role::secondary) attached = co_await add_source(qmp, intake_);
-  if (attached && role_ == Role::secondary) attached = co_await add_sink(qmp, feed_);
+  const bool both_ways = role_ != Role::primary;
+  if (attached && both_ways) attached = co_await add_source(qmp, intake_);
+  if (attached && both_ways) attached = co_await add_sink(qmp, feed_);
   if (attached) co_return attached;
   (void)co_await detach(qmp);
   co_return with_context("network filters of " + netdev_, attached.error());
@@ -119,6 +120,17 @@ Task<Result<NetChannel::Pointer>> NetChannel::attach_secondary(qmp::Client& qmp,
                                                                ChannelSettings settings) {
   const auto executor = co_await asio::this_coro::executor;
   Pointer channel(new NetChannel(executor, std::move(netdev), Role::secondary, settings));
+  const auto attached = co_await channel->attach(qmp);
+  if (!attached) co_return attached.error();
+  co_return channel;
+}
+
+Task<Result<NetChannel::Pointer>> NetChannel::attach_solo(qmp::Client& qmp, std::string netdev,
+                                                          const proxy::TranslationTable& table) {
+  const auto executor = co_await asio::this_coro::executor;
+  const ChannelSettings settings;
+  Pointer channel(new NetChannel(executor, std::move(netdev), Role::solo, settings));
+  channel->translator_.reset(table);
   const auto attached = co_await channel->attach(qmp);
   if (!attached) co_return attached.error();
   co_return channel;

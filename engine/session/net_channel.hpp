@@ -70,6 +70,10 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   static Task<Result<Pointer>> attach_secondary(qmp::Client& qmp, std::string netdev,
                                                 ChannelSettings settings);
 
+  /// For a VM that goes on alone with these connections to translate.
+  static Task<Result<Pointer>> attach_solo(qmp::Client& qmp, std::string netdev,
+                                           const proxy::TranslationTable& table);
+
   /// Reads QEMU's sockets until stop_serving() or close().
   void serve(Nursery& nursery, Handlers handlers);
   void stop_serving();

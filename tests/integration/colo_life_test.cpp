@@ -70,6 +70,23 @@ TEST_F(ColoLife, AConnectionOpenedAfterTheLastCheckpointSurvivesTwoFailovers) {
   expect_nothing_lost();
 }
 
+TEST_F(ColoLife, ATranslatedConnectionSurvivesTheDeathOfItsDaemon) {
+  wait_until_booted();
+  protect_in_colo(alpha(), "beta");
+  connect_client();
+  expect_answers("in colo mode");
+  ASSERT_EQ(::kill(qemu(alpha()), SIGKILL), 0);
+  ASSERT_TRUE(becomes(beta(), "solo"));
+  expect_answers("after the failover");
+
+  const auto killed = worker(beta());
+  ASSERT_EQ(::kill(killed, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return worker(beta()) != killed && becomes(beta(), "solo"); }));
+  expect_answers("with a new worker");
+  EXPECT_GT(vm(beta())["translations"], 0);
+  expect_nothing_lost();
+}
+
 TEST_F(ColoLife, ATranslatedConnectionSurvivesAPeriodicPairToo) {
   wait_until_booted();
   protect_in_colo(alpha(), "beta");

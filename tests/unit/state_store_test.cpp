@@ -26,6 +26,10 @@ class StateStoreTest : public testing::Test {
     state.role = Role::secondary;
     state.generation = std::uint64_t{1} << 40;
     state.peer = "beta";
+    proxy::FlowKey flow;
+    flow.kind = proxy::Kind::tcp;
+    flow.guest_port = 6379;
+    state.translations["n0"] = {{flow, {0x01020304, 7}}};
     return state;
   }
   [[nodiscard]] std::filesystem::path file(const std::string& name) const {
@@ -57,6 +61,7 @@ TEST_F(StateStoreTest, RoundTripsEveryFieldAndEveryRole) {
     EXPECT_EQ(loaded[0].role, role);
     EXPECT_EQ(loaded[0].generation, saved.generation);
     EXPECT_EQ(loaded[0].peer, "beta");
+    EXPECT_EQ(loaded[0].translations, saved.translations);
   }
 }
 
