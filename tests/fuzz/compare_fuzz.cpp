@@ -91,7 +91,10 @@ class Model {
       return;
     }
     Flow& flow = flow_of(packet.key);
-    for (const auto& event : events_of(packet)) ++flow.events[event];
+    for (const auto& event : events_of(packet)) {
+      ++flow.events[event];
+      if (event.flag == tcp_flag::fin) flow.ends.insert(event);
+    }
     // What is before the first segment that is seen, and before a reset, counts as sent before.
     if (!flow.known && !packet.has(tcp_flag::syn)) {
       const bool data = packet.sequence_length() != 0 && packet.has(tcp_flag::ack);
@@ -100,10 +103,8 @@ class Model {
     }
     each_byte(frame, packet, [&](std::uint32_t at, std::byte value) {
       ++flow.bytes[{at, value}];
-      // What nobody would take for a part of the stream: what comes with a reset or without ACK,
-      // and a byte where the end of the stream stands already.
-      const bool aside = packet.has(tcp_flag::rst) || !packet.has(tcp_flag::ack) ||
-                         flow.events.contains({tcp_flag::fin, at});
+      // What comes with a reset or without ACK nobody takes for a part of the stream.
+      const bool aside = packet.has(tcp_flag::rst) || !packet.has(tcp_flag::ack);
       if (!has_left(flow, at) && !aside) flow.fresh.insert({at, value});
     });
   }
@@ -173,6 +174,7 @@ class Model {
       flow.bytes.clear();
       flow.events.clear();
       flow.fresh.clear();
+      flow.ends.clear();
       flow.secondary_bytes.clear();
       flow.secondary_events.clear();
       flow.contents.clear();
@@ -214,6 +216,7 @@ class Model {
     std::unordered_map<Place, int, Hash> bytes;  ///< sent, and not left yet
     std::unordered_set<Place, Hash> fresh;       ///< sent before anything had left there
     std::unordered_map<Event, int, Hash> events;
+    std::unordered_set<Event, Hash> ends;             ///< FINs sent in this epoch
     std::unordered_set<Place, Hash> secondary_bytes;  ///< in this epoch
     std::unordered_set<Event, Hash> secondary_events;
     std::unordered_map<Bytes, int, Hash> contents;  ///< the secondary's datagrams, not matched yet
@@ -267,7 +270,9 @@ class Model {
       each_byte(frame, packet, [&](std::uint32_t at, std::byte value) {
         // What was sent again after it had left need not be what it was.
         const bool again = has_left(flow, at) && !flow.fresh.contains({at, value});
-        require(again || flow.secondary_bytes.contains({at, value}),
+        // No VM sends a byte where it has sent the end of its stream.
+        const bool absurd = flow.ends.contains({tcp_flag::fin, at});
+        require(again || absurd || flow.secondary_bytes.contains({at, value}),
                 "payload that only one has sent");
       });
     }
