@@ -10,9 +10,19 @@ nlohmann::json to_json(const LoggedEvent& event) {
           {"type", event.type}, {"message", event.message}, {"data", event.data}};
 }
 
+namespace {
+
+/// What a peer has sent may be among it, and be no UTF-8.
+std::string text_of(const nlohmann::json& data) {
+  if (data.empty()) return {};
+  return data.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
 void EventLog::add(std::string vm, std::string type, std::string message, nlohmann::json data) {
   if (!data.is_object()) data = nlohmann::json::object();
-  spdlog::info("{}: {}: {} {}", vm, type, message, data.empty() ? std::string() : data.dump());
+  spdlog::info("{}: {}: {} {}", vm, type, message, text_of(data));
   std::function<void()> handler;
   {
     const std::scoped_lock lock(mutex_);

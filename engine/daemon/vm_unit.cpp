@@ -72,6 +72,7 @@ nlohmann::json comparison(const std::vector<session::NetChannel::Pointer>& chann
   std::size_t waiting_frames = 0;
   std::size_t waiting_bytes = 0;
   std::size_t flows = 0;
+  std::uint64_t stale_frames = 0;
   for (const auto& channel : channels) {
     const auto& comparer = channel->comparer();
     const auto& counters = comparer.counters();
@@ -81,6 +82,7 @@ nlohmann::json comparison(const std::vector<session::NetChannel::Pointer>& chann
     sum.dropped_frames += counters.dropped_frames;
     sum.secondary_frames += counters.secondary_frames;
     sum.compared_bytes += counters.compared_bytes;
+    stale_frames += channel->stale_frames();
     for (std::size_t i = 0; i < proxy::reason_count; ++i) {
       sum.mismatches[i] += counters.mismatches[i];
     }
@@ -97,6 +99,7 @@ nlohmann::json comparison(const std::vector<session::NetChannel::Pointer>& chann
           {"committed_frames", sum.committed_frames},
           {"dropped_frames", sum.dropped_frames},
           {"secondary_frames", sum.secondary_frames},
+          {"stale_frames", stale_frames},
           {"compared_bytes", sum.compared_bytes},
           {"waiting_frames", waiting_frames},
           {"waiting_bytes", waiting_bytes},
@@ -355,7 +358,8 @@ Task<Result<void>> VmUnit::protect(std::string peer_name, session::Mode mode) {
     }
   }
   if (!primary_) co_return Error{Errc::closed, last_error_};
-  co_return co_await primary_->wait_until_protected();
+  const auto session = primary_;
+  co_return co_await session->wait_until_protected();
 }
 
 Task<Result<session::Lanes>> VmUnit::connect_lanes(Peer peer) {
@@ -420,11 +424,11 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer, session::Mode mode) {
 
   failover_ = nullptr;
   last_error_.clear();
-  for (const auto& channel : translating_) channel->stop_serving();
+  policy_ = mode;
   set_role(Role::primary, *generation, peer.name);
   event("protecting", "synchronising with " + peer.name,
         {{"peer", peer.name}, {"generation", *generation}});
-  primary_ = std::make_unique<session::PrimarySession>(
+  primary_ = std::make_shared<session::PrimarySession>(
       thread_.executor(), settings, std::move(*lanes), vm_control(), host_.arbiter, observer());
   nursery_.spawn(run_primary(session::encode_setup(setup)));
   co_return Result<void>();
@@ -483,7 +487,7 @@ void VmUnit::keep_translating(std::vector<session::NetChannel::Pointer> channels
     handlers.failed = [this](const Error& error) {
       if (error.code != Errc::closed) event("refused", error.message);
     };
-    channel->serve(nursery_, std::move(handlers));
+    channel->serve(std::move(handlers));
   }
   if (!translating_.empty() && !watching_translations_) nursery_.spawn(watch_translations());
 }
@@ -504,8 +508,10 @@ Task<void> VmUnit::watch_translations() {
     // A session that has taken the channels over keeps them until it ends.
     if (idle == translating_.end() || primary_ || changing_ || !qmp_) continue;
     const auto channel = *idle;
+    const auto monitor = qmp_;
     translating_.erase(idle);
-    const auto detached = co_await channel->detach_in_order(*qmp_);
+    const Change change(changing_);
+    const auto detached = co_await channel->detach_in_order(*monitor);
     if (!detached) event("refused", detached.error().message);
   }
   watching_translations_ = false;
@@ -514,7 +520,10 @@ Task<void> VmUnit::watch_translations() {
 Task<Result<void>> VmUnit::set_mode(session::Mode mode) {
   if (!primary_ || changing_) co_return state_error("switched to another mode");
   const Change change(changing_);
-  co_return co_await primary_->set_mode(mode);
+  const auto session = primary_;
+  const auto changed = co_await session->set_mode(mode);
+  if (changed) policy_ = mode;
+  co_return changed;
 }
 
 Task<Result<void>> VmUnit::unprotect() {
@@ -756,6 +765,15 @@ Task<void> VmUnit::release() {
     secondary_->leave("the daemon of " + host_.config.host + " is being stopped");
   }
   while (primary_ || secondary_) co_await session::wait_for(5ms);
+  if (translating_.empty() || !qmp_) co_return;
+  // The next daemon goes on translating; until then the VM's other connections are not to suffer.
+  const auto monitor = qmp_;
+  save();
+  const auto channels = std::exchange(translating_, {});
+  for (const auto& channel : channels) {
+    const auto detached = co_await channel->detach_in_order(*monitor);
+    if (!detached) event("refused", detached.error().message);
+  }
 }
 
 Task<Result<nlohmann::json>> VmUnit::trace(std::uint64_t after, std::chrono::milliseconds wait) {
@@ -795,7 +813,6 @@ Task<nlohmann::json> VmUnit::status() {
     counters = primary_->counters();
     channels = &primary_->channels();
     if (is_protected) mode = to_string(machine.mode());
-    policy_ = machine.wanted_mode();
     input = primary_->input();
     mismatches = &primary_->mismatches();
   } else if (secondary_) {

@@ -135,7 +135,8 @@ class VmUnit {
   std::vector<session::NetChannel::Pointer> translating_;
   bool watching_translations_ = false;
   std::size_t translations_saved_ = 0;  ///< how many the state file names
-  std::unique_ptr<session::PrimarySession> primary_;
+  /// Shared with calls that wait for something in it.
+  std::shared_ptr<session::PrimarySession> primary_;
   std::unique_ptr<session::SecondarySession> secondary_;
 
   Nursery nursery_;

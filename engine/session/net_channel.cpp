@@ -21,6 +21,7 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::size_t receive_piece = 64u << 10;
+constexpr int pump_reads_max = 32;
 constexpr std::size_t feed_bytes_max = 4u << 20;
 constexpr auto sink_poll = std::chrono::microseconds(500);
 constexpr auto sink_wait_max = std::chrono::milliseconds(500);
@@ -74,6 +75,7 @@ Task<Result<void>> NetChannel::add_source(qmp::Client& qmp, Source& source) {
   source.frames = {};
   const bool mirrors = &source == &mirror_;
   const auto queue = &source == &capture_ ? qmp::FilterQueue::rx : qmp::FilterQueue::tx;
+  start_pump(source);
   if (mirrors) {
     // Ahead of intake: the secondary is to see what clients send, not what a translator makes of
     // it.
@@ -157,8 +159,10 @@ Task<Result<void>> NetChannel::start_mirror(qmp::Client& qmp) {
     (void)co_await stop_mirror(qmp);
     co_return with_context("mirror of " + netdev_, added.error());
   }
-  const auto keep_alive = shared_from_this();
-  asio::co_spawn(mirror_.socket.get_executor(), pump(mirror_), asio::detached);
+  if (!is_attached()) {  // taken off meanwhile
+    (void)co_await stop_mirror(qmp);
+    co_return Error{Errc::closed, "the network filters of " + netdev_ + " were taken off"};
+  }
   co_return added;
 }
 
@@ -247,17 +251,11 @@ void NetChannel::close() {
 
 // ---- reading
 
-void NetChannel::serve(Nursery& nursery, Handlers handlers) {
-  handlers_ = std::move(handlers);
-  for (auto* source : {&capture_, &intake_, &mirror_}) {
-    if (source->socket.is_open()) nursery.spawn(pump(*source));
-  }
-}
-
-void NetChannel::stop_serving() {
-  boost::system::error_code ignored;
-  for (auto* source : {&capture_, &intake_, &mirror_}) source->socket.cancel(ignored);
-  handlers_ = {};
+void NetChannel::start_pump(Source& source) {
+  const auto rethrow = [](const std::exception_ptr& exception) {
+    if (exception) std::rethrow_exception(exception);
+  };
+  asio::co_spawn(source.socket.get_executor(), pump(source), rethrow);
 }
 
 Task<void> NetChannel::pump(Source& source) {
@@ -266,8 +264,12 @@ Task<void> NetChannel::pump(Source& source) {
     const auto [ec] =
         co_await source.socket.async_wait(asio::posix::stream_descriptor::wait_read, use_tuple);
     if (ec || !source.socket.is_open()) co_return;
-    const auto drained = drain(source);
+    // A VM that sends without end must not keep this thread for itself.
+    const auto drained = drain(source, pump_reads_max);
     if (!drained) {
+      // A socket that is not read would freeze QEMU; one that is closed does not.
+      boost::system::error_code ignored;
+      source.socket.close(ignored);
       if (handlers_.failed) handlers_.failed(drained.error());
       co_return;
     }
@@ -275,9 +277,9 @@ Task<void> NetChannel::pump(Source& source) {
   }
 }
 
-Result<std::uint64_t> NetChannel::drain(Source& source) {
+Result<std::uint64_t> NetChannel::drain(Source& source, int reads_max) {
   std::uint64_t count = 0;
-  while (source.socket.is_open()) {
+  for (int reads = 0; reads < reads_max && source.socket.is_open(); ++reads) {
     const auto n =
         ::recv(source.socket.native_handle(), received_.data(), received_.size(), MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;

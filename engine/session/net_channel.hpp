@@ -22,7 +22,6 @@
 
 #include "base/asio.hpp"
 #include "base/error.hpp"
-#include "base/nursery.hpp"
 #include "engine/session/machine.hpp"
 #include "proxy/byte_queue.hpp"
 #include "proxy/chardev_framing.hpp"
@@ -74,9 +73,10 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   static Task<Result<Pointer>> attach_solo(qmp::Client& qmp, std::string netdev,
                                            const proxy::TranslationTable& table);
 
-  /// Reads QEMU's sockets until stop_serving() or close().
-  void serve(Nursery& nursery, Handlers handlers);
-  void stop_serving();
+  /// From now on these handlers are told. The channel reads QEMU's sockets as long as they are
+  /// open, whoever listens (R10).
+  void serve(Handlers handlers) { handlers_ = std::move(handlers); }
+  void stop_serving() { handlers_ = {}; }
 
   /// This VM is a primary from now on, whose output passes until the gate is told to hold.
   void become_primary(ChannelSettings settings);
@@ -135,11 +135,17 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   [[nodiscard]] const std::string& netdev() const noexcept { return netdev_; }
   void trace(proxy::Comparer::Trace trace) { comparer_.trace(std::move(trace)); }
   /// Frames dropped on purpose or for want of room: a secondary VM's output outside colo mode, what
-  /// came for it from its own host, what QEMU did not take.
+  /// came for it from its own host, what QEMU or the peer did not take.
   [[nodiscard]] std::uint64_t dropped_frames() const noexcept { return dropped_frames_; }
+  void count_dropped(std::uint64_t frames) noexcept { dropped_frames_ += frames; }
+  /// The secondary VM's frames of an epoch that was over here when they came (R6).
+  [[nodiscard]] std::uint64_t stale_frames() const noexcept { return stale_frames_; }
+  void count_stale(std::uint64_t frames) noexcept { stale_frames_ += frames; }
 
  private:
   enum class Role { primary, secondary, solo };
+  /// A VM that stands still cannot have more in its socket.
+  static constexpr int drain_reads_max = 1024;
 
   /// A chardev that QEMU writes to.
   struct Source {
@@ -164,8 +170,9 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   Task<Result<void>> add_sink(qmp::Client& qmp, Sink& sink);
   Task<Result<void>> attach(qmp::Client& qmp);
   Task<Result<void>> detach(qmp::Client& qmp);
+  void start_pump(Source& source);
   Task<void> pump(Source& source);
-  Result<std::uint64_t> drain(Source& source);
+  Result<std::uint64_t> drain(Source& source, int reads_max = drain_reads_max);
   void take(const Source& source, proxy::FrameSpan frames);
   void take_output(proxy::FrameSpan frames);
   void take_client_packets(proxy::FrameSpan frames);
@@ -189,6 +196,7 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   std::vector<std::byte> received_, translated_;
   proxy::Frames released_;
   std::uint64_t dropped_frames_ = 0;
+  std::uint64_t stale_frames_ = 0;
 };
 
 /// Takes off whatever a former daemon has left: what takes packets out first, or the VM would stay

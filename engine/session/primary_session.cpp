@@ -43,6 +43,16 @@ constexpr const char* stream_name = "tnd-migration";
 /// Two in flight and one coming in (R5).
 constexpr std::size_t buffers_max = 3;
 
+/// What the peer says, fit for events and logs.
+std::string peer_text(std::string text) {
+  constexpr std::size_t length_max = 1024;
+  if (text.size() > length_max) text.resize(length_max);
+  // The way there and back replaces what is no UTF-8.
+  const nlohmann::json json = std::move(text);
+  return nlohmann::json::parse(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+      .get<std::string>();
+}
+
 /// Notes where one call of the parser stopped, and counts.
 struct RelaySink final : colo::Sink {
   void on_message(colo::Message message) override { last = message; }
@@ -123,13 +133,15 @@ Task<Result<void>> PrimarySession::start_migration(std::string setup) {
   const auto attached = co_await attach_channels();
   if (!attached) co_return attached.error();
 
+  if (machine_.phase() != PrimaryMachine::Phase::synchronising) co_return Result<void>();
   auto& qmp = *vm_.qmp;
   std::vector<std::pair<std::string, bool>> capabilities;
   for (const auto& name : settings_.colo_capabilities) capabilities.emplace_back(name, true);
   auto done = co_await qmp::set_capabilities(qmp, capabilities);
   if (!done) co_return done.error();
   qmp::MigrationParameters parameters;
-  parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(settings_.checkpoint_period.count());
+  delay_set_ = settings_.checkpoint_period;
+  parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(delay_set_.count());
   parameters.max_bandwidth = 100'000'000'000;
   done = co_await qmp::set_parameters(qmp, parameters);
   if (!done) co_return done.error();
@@ -284,9 +296,11 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
       dispatch(VmRequest{});
     } else if (sink.last == colo::Message::vmstate_send) {
       vm_is_paused_ = true;
-      checkpoint_asked_ = false;
       turn_ends = steady_clock::now() + turn_limit;
+      // A difference that is found while the epoch is closed is settled by this checkpoint.
+      closing_epoch_ = true;
       dispatch(VmSend{});
+      closing_epoch_ = false;
       const auto more = parser.parse(receiving_->bytes().subspan(parsed), sink, true);
       if (!more) co_return more.error();
       parsed += *more;
@@ -337,24 +351,58 @@ void PrimarySession::close_stream() {
 Task<Result<void>> PrimarySession::attach_channels() {
   for (const auto& netdev : vm_.netdevs) {
     const auto left = std::ranges::find(vm_.channels, netdev, &NetChannel::netdev);
+    NetChannel::Pointer channel;
     if (left != vm_.channels.end()) {
-      (*left)->become_primary(settings_.channel);
-      channels_.push_back(*left);
+      channel = *left;
+      channel->become_primary(settings_.channel);
     } else {
-      auto channel = co_await NetChannel::attach_primary(*vm_.qmp, netdev, settings_.channel);
-      if (!channel) co_return channel.error();
-      channels_.push_back(*channel);
+      auto attached = co_await NetChannel::attach_primary(*vm_.qmp, netdev, settings_.channel);
+      if (!attached) co_return attached.error();
+      channel = *attached;
     }
+    if (machine_.phase() != PrimaryMachine::Phase::synchronising) {
+      // The pair has ended meanwhile, and its channels with it.
+      if (channel->translator().idle()) (void)co_await channel->detach_in_order(*vm_.qmp);
+      co_return Error{Errc::closed, "the pair has ended"};
+    }
+    channels_.push_back(channel);
     window_.emplace_back();
     translations_sent_.push_back(proxy::encode(proxy::TranslationTable{}));
-    const auto nic = channels_.size() - 1;
-    channels_[nic]->serve(nursery_, channel_handlers(nic));
-    if (settings_.mode == Mode::periodic) continue;
-    const auto mirrored = co_await channels_[nic]->start_mirror(*vm_.qmp);
+    channel->serve(channel_handlers(channels_.size() - 1));
+  }
+  if (trace_.active()) start_trace();
+  if (settings_.mode == Mode::colo) {
+    const auto mirrored = co_await start_mirrors();
     if (!mirrored) co_return mirrored.error();
   }
   nursery_.spawn(watch_comparison());
   co_return Result<void>();
+}
+
+Task<Result<void>> PrimarySession::start_mirrors() {
+  while (mirrors_changing_ && !finished_) co_await changed_.wait();
+  mirrors_changing_ = true;
+  const auto channels = channels_;
+  auto result = Result<void>();
+  for (const auto& channel : channels) {
+    if (result) result = co_await channel->start_mirror(*vm_.qmp);
+  }
+  mirrors_changing_ = false;
+  changed_.notify();
+  co_return result;
+}
+
+Task<void> PrimarySession::stop_mirrors() {
+  while (mirrors_changing_ && !finished_) co_await changed_.wait();
+  mirrors_changing_ = true;
+  const auto channels = channels_;
+  for (const auto& channel : channels) {
+    // Somebody may have thought better of it meanwhile.
+    if (machine_.wanted_mode() == Mode::colo) break;
+    if (channel->mirrors()) (void)co_await channel->stop_mirror(*vm_.qmp);
+  }
+  mirrors_changing_ = false;
+  changed_.notify();
 }
 
 NetChannel::Handlers PrimarySession::channel_handlers(std::size_t nic) {
@@ -365,7 +413,7 @@ NetChannel::Handlers PrimarySession::channel_handlers(std::size_t nic) {
     if (machine_.phase() != PrimaryMachine::Phase::protecting) return;
     input_.mirrored_frames += frames.count;
     if (trace_.active()) trace_input(nic, frames);
-    if (machine_.mode() == Mode::colo) send_input(nic, machine_.last(), frames.bytes);
+    if (epoch_mode_ == Mode::colo) send_input(nic, epoch_, frames);
     auto& window = window_[nic];
     if (!in_window_) return;
     if (window.bytes.size() + frames.bytes.size() > window_bytes_max) {
@@ -377,23 +425,25 @@ NetChannel::Handlers PrimarySession::channel_handlers(std::size_t nic) {
     window.count += frames.count;
   };
   handlers.reference = [this, nic](proxy::FrameSpan frames) {
-    (void)peer_.post_packets(wire::FrameType::reference, machine_.last(), nic, frames.bytes);
+    const auto posted = peer_.post_packets(wire::FrameType::reference, epoch_, nic, frames.bytes);
+    // The secondary VM's SYN then waits in vain, and so does this one's, for a checkpoint.
+    if (!posted) channels_[nic]->count_dropped(frames.count);
   };
   handlers.mismatch = [this](const proxy::Mismatch& mismatch) { mismatched(mismatch); };
   return handlers;
 }
 
-void PrimarySession::send_input(std::size_t nic, Checkpoint epoch,
-                                std::span<const std::byte> frames) {
-  const auto posted = peer_.post_packets(wire::FrameType::input, epoch, nic, frames);
+void PrimarySession::send_input(std::size_t nic, Checkpoint epoch, proxy::FrameSpan frames) {
+  const auto posted = peer_.post_packets(wire::FrameType::input, epoch, nic, frames.bytes);
   if (posted) return;
   // The secondary VM misses something now; the next checkpoint makes up for it.
-  ++input_.dropped_frames;
+  input_.dropped_frames += frames.count;
   mismatched({proxy::Reason::overflow, {}, posted.error().message});
 }
 
 void PrimarySession::mismatched(const proxy::Mismatch& mismatch) {
-  if (checkpoint_asked_ || machine_.phase() != PrimaryMachine::Phase::protecting) return;
+  if (checkpoint_asked_ || closing_epoch_) return;
+  if (machine_.phase() != PrimaryMachine::Phase::protecting) return;
   mismatches_.add(mismatch, std::chrono::system_clock::now());
   const auto flow = mismatch.flow == proxy::FlowKey{} ? "" : to_string(mismatch.flow);
   observer_.event("mismatch",
@@ -401,7 +451,7 @@ void PrimarySession::mismatched(const proxy::Mismatch& mismatch) {
                   {{"reason", to_string(mismatch.reason)},
                    {"flow", flow},
                    {"detail", mismatch.detail},
-                   {"epoch", machine_.last()}});
+                   {"epoch", epoch_}});
   perform(TriggerCheckpoint{});
 }
 
@@ -412,13 +462,13 @@ Result<void> PrimarySession::hear_packets(const Frame& frame) {
   }
   const auto packets = decode_packets(frame.payload, channels_.size());
   if (!packets) return packets.error();
-  if (frame.header.number > machine_.last()) {
+  if (frame.header.number > epoch_) {
     return Error{Errc::protocol, "output of epoch " + std::to_string(frame.header.number) +
                                      ", which has not begun"};
   }
   // R6: what the secondary has sent in an epoch that is over here is of no use any more.
-  if (machine_.phase() != PrimaryMachine::Phase::protecting ||
-      frame.header.number < machine_.last()) {
+  if (machine_.phase() != PrimaryMachine::Phase::protecting || frame.header.number < epoch_) {
+    channels_[packets->nic]->count_stale(packets->frames.count);
     return {};
   }
   channels_[packets->nic]->secondary_sent(packets->frames);
@@ -428,7 +478,7 @@ Result<void> PrimarySession::hear_packets(const Frame& frame) {
 Task<void> PrimarySession::watch_comparison() {
   while (!finished_) {
     end_trace_if_unread();
-    if (machine_.mode() == Mode::periodic) {
+    if (epoch_mode_ == Mode::periodic) {
       co_await changed_.wait();
       continue;
     }
@@ -449,8 +499,7 @@ void PrimarySession::start_trace() {
                                       std::string comment) {
       const auto traced =
           side == proxy::Comparer::Side::primary ? TraceSide::primary : TraceSide::secondary;
-      trace_.add(std::chrono::system_clock::now(), nic, traced, machine_.last(), frame,
-                 std::move(comment));
+      trace_.add(std::chrono::system_clock::now(), nic, traced, epoch_, frame, std::move(comment));
     });
   }
 }
@@ -461,12 +510,12 @@ void PrimarySession::end_trace_if_unread() {
 }
 
 void PrimarySession::trace_input(std::size_t nic, proxy::FrameSpan frames) {
-  const auto* comment = machine_.mode() == Mode::colo ? "to both VMs" : "to the primary VM";
+  const auto* comment = epoch_mode_ == Mode::colo ? "to both VMs" : "to the primary VM";
   auto bytes = frames.bytes;
   while (!bytes.empty()) {
     const auto size = proxy::frame_prefix_size + load_be<std::uint32_t>(bytes.data());
-    trace_.add(std::chrono::system_clock::now(), nic, TraceSide::client, machine_.last(),
-               bytes.first(size), comment);
+    trace_.add(std::chrono::system_clock::now(), nic, TraceSide::client, epoch_, bytes.first(size),
+               comment);
     bytes = bytes.subspan(size);
   }
 }
@@ -477,10 +526,8 @@ Task<Result<void>> PrimarySession::set_mode(Mode mode) {
   };
   if (!is_protected()) co_return Error{Errc::conflict, settings_.vm + " is not protected"};
   if (mode == Mode::colo) {
-    for (const auto& channel : channels_) {
-      const auto mirrored = co_await channel->start_mirror(*vm_.qmp);
-      if (!mirrored) co_return mirrored.error();
-    }
+    const auto mirrored = co_await start_mirrors();
+    if (!mirrored) co_return mirrored.error();
   }
   dispatch(SetMode{mode});
   const auto deadline = steady_clock::now() + mode_change_limit;
@@ -560,7 +607,7 @@ Task<Result<void>> PrimarySession::hear(Frame frame) {
       peer_.expect_heartbeats();
       break;
     case wire::FrameType::failed:
-      co_return Error{Errc::refused, settings_.peer + ": " + frame.payload};
+      co_return Error{Errc::refused, settings_.peer + ": " + peer_text(frame.payload)};
     case wire::FrameType::return_path: {
       const auto buffer = asio::buffer(frame.payload);
       co_await asio::async_write(stream_, buffer, use_tuple);
@@ -576,7 +623,7 @@ Task<Result<void>> PrimarySession::hear(Frame frame) {
       dispatch(PeerLoaded{frame.header.number});
       break;
     case wire::FrameType::ask:
-      mismatched({proxy::Reason::overflow, {}, frame.payload});
+      mismatched({proxy::Reason::overflow, {}, peer_text(frame.payload)});
       break;
     default:
       co_return Error{Errc::protocol, "the peer sent a " +
@@ -644,27 +691,26 @@ void PrimarySession::perform(const CloseEpoch& action) {
 }
 
 void PrimarySession::perform(const BeginEpoch& action) {
+  const bool changes = epoch_mode_ != action.mode;
+  epoch_ = action.epoch;
+  epoch_mode_ = action.mode;
   in_window_ = false;
+  checkpoint_asked_ = false;
   for (std::size_t nic = 0; nic < channels_.size(); ++nic) {
     channels_[nic]->begin_epoch(action.mode);
     auto& window = window_[nic];
-    if (action.mode == Mode::colo && window.count > 0) send_input(nic, action.epoch, window.bytes);
+    if (action.mode == Mode::colo && window.count > 0) {
+      send_input(nic, action.epoch, {window.bytes, window.count});
+    }
     window = {};
   }
-  if (action.mode == mode_told_) return;
-  mode_told_ = action.mode;
+  // It may have been asked for before the mode was.
+  if (delay_set_ != checkpoint_delay()) perform(TriggerCheckpoint{});
+  if (!changes) return;
   observer_.event("mode",
                   settings_.vm + " runs in " + std::string(to_string(action.mode)) + " mode",
                   {{"mode", to_string(action.mode)}, {"checkpoint", action.epoch}});
   if (action.mode == Mode::periodic) nursery_.spawn(stop_mirrors());
-}
-
-Task<void> PrimarySession::stop_mirrors() {
-  for (const auto& channel : channels_) {
-    // Somebody may have thought better of it meanwhile.
-    if (machine_.wanted_mode() == Mode::colo) co_return;
-    if (channel->mirrors()) (void)co_await channel->stop_mirror(*vm_.qmp);
-  }
 }
 
 void PrimarySession::perform(const SecondaryEntered&) {
@@ -685,9 +731,16 @@ void PrimarySession::perform(const Ship& action) {
       {action.checkpoint, action.mode, std::move(receiving_), std::move(translations)});
 }
 
+std::chrono::milliseconds PrimarySession::checkpoint_delay() const {
+  return machine_.wanted_mode() == Mode::colo ? settings_.colo_checkpoint_max
+                                              : settings_.checkpoint_period;
+}
+
 void PrimarySession::perform(const TriggerCheckpoint&) {
-  if (checkpoint_asked_ || machine_.phase() != PrimaryMachine::Phase::protecting) return;
+  if (machine_.phase() != PrimaryMachine::Phase::protecting) return;
+  if (checkpoint_asked_ && delay_set_ == checkpoint_delay()) return;
   checkpoint_asked_ = true;
+  delay_set_ = checkpoint_delay();
   nursery_.spawn(trigger_checkpoint());
 }
 
@@ -695,13 +748,11 @@ Task<void> PrimarySession::trigger_checkpoint() {
   const auto mine = ++checkpoints_asked_;
   while (checkpoint_asked_ && checkpoints_asked_ == mine &&
          machine_.phase() == PrimaryMachine::Phase::protecting) {
-    const auto delay = machine_.wanted_mode() == Mode::colo ? settings_.colo_checkpoint_max
-                                                            : settings_.checkpoint_period;
     qmp::MigrationParameters parameters;
-    parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(delay.count());
+    parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(delay_set_.count());
     const auto asked = co_await qmp::set_parameters(*vm_.qmp, parameters);
-    if (!asked) checkpoint_asked_ = false;
-    if (checkpoint_asked_) co_await peer_.sleep(ask_again);
+    if (!asked && asked.error().code == Errc::closed) co_return;  // vm_lost() follows
+    co_await peer_.sleep(ask_again);
   }
 }
 

@@ -85,13 +85,15 @@ class PrimarySession {
   Task<void> start(std::string setup);
   Task<Result<void>> attach_channels();
   [[nodiscard]] NetChannel::Handlers channel_handlers(std::size_t nic);
-  void send_input(std::size_t nic, Checkpoint epoch, std::span<const std::byte> frames);
+  void send_input(std::size_t nic, Checkpoint epoch, proxy::FrameSpan frames);
   void mismatched(const proxy::Mismatch& mismatch);
   void start_trace();
   void trace_input(std::size_t nic, proxy::FrameSpan frames);
   void end_trace_if_unread();
   Result<void> hear_packets(const Frame& frame);
   Task<void> watch_comparison();
+  Task<Result<void>> start_mirrors();
+  [[nodiscard]] std::chrono::milliseconds checkpoint_delay() const;
   Task<void> stop_mirrors();
   Task<Result<void>> start_migration(std::string setup);
   Task<void> watch_synchronisation();
@@ -136,7 +138,11 @@ class PrimarySession {
   };
   std::vector<WindowPackets> window_;  ///< one a channel
   InputCounters input_;
-  Mode mode_told_ = Mode::periodic;  ///< the last that an event named
+  /// What is captured and mirrored belongs to: the machine is ahead of it while it closes an epoch.
+  Checkpoint epoch_ = 0;
+  Mode epoch_mode_ = Mode::periodic;
+  bool closing_epoch_ = false;
+  bool mirrors_changing_ = false;
   MismatchLog mismatches_;
   TraceBuffer trace_;
   std::vector<std::vector<std::byte>> translations_sent_;  ///< one a channel
@@ -155,6 +161,7 @@ class PrimarySession {
   bool ready_answered_ = false;
   bool checkpoint_asked_ = false;
   std::uint64_t checkpoints_asked_ = 0;
+  std::chrono::milliseconds delay_set_{0};  ///< QEMU's x-checkpoint-delay
   bool opening_ = false;
   SessionCounters counters_;
   FailoverWatch failover_;

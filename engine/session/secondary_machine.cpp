@@ -51,6 +51,7 @@ void SecondaryMachine::handle(const SvmLoaded&, Actions& out) {
   const auto checkpoint = waiting_.front();
   waiting_.pop_front();
   loaded_ = checkpoint.number;
+  mode_ = checkpoint.mode;
   if (lanes_open_) out.push_back(TellPeer{wire::FrameType::loaded, loaded_, {}});
   svm_ = Svm::requested;
   if (checkpoint.mode == Mode::periodic) return;

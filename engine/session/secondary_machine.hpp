@@ -108,10 +108,8 @@ class SecondaryMachine {
   [[nodiscard]] Checkpoint committed() const noexcept { return committed_; }
   [[nodiscard]] Checkpoint loaded() const noexcept { return loaded_; }
   [[nodiscard]] Generation generation() const noexcept { return generation_; }
-  /// How the secondary VM runs now.
-  [[nodiscard]] Mode mode() const noexcept {
-    return svm_ == Svm::running || svm_ == Svm::quieting ? Mode::colo : Mode::periodic;
-  }
+  /// Of the newest epoch that the VM has loaded the checkpoint of.
+  [[nodiscard]] Mode mode() const noexcept { return mode_; }
   /// Committed checkpoints wait for the VM to load them.
   [[nodiscard]] bool is_loading() const noexcept { return !waiting_.empty(); }
 
@@ -156,6 +154,7 @@ class SecondaryMachine {
   Generation generation_;
   Phase phase_ = Phase::synchronising;
   Svm svm_ = Svm::starting;
+  Mode mode_ = Mode::periodic;
   Checkpoint committed_ = 0;
   Checkpoint loaded_ = 0;
   struct Committed {

@@ -246,7 +246,7 @@ Task<Result<void>> SecondarySession::attach_channels() {
     channels_.push_back(*channel);
     translations_.emplace_back();
     const auto nic = channels_.size() - 1;
-    channels_[nic]->serve(nursery_, channel_handlers(nic));
+    channels_[nic]->serve(channel_handlers(nic));
   }
   co_return Result<void>();
 }
@@ -258,8 +258,9 @@ NetChannel::Handlers SecondarySession::channel_handlers(std::size_t nic) {
     if (error.code != Errc::closed) dispatch(SvmStreamEnded{error});
   };
   handlers.output = [this, nic](proxy::FrameSpan frames) {
+    const auto posted = peer_.post_packets(wire::FrameType::output, epoch_, nic, frames.bytes);
     // A primary that does not read has other troubles; what it misses times out there.
-    (void)peer_.post_packets(wire::FrameType::output, epoch_, nic, frames.bytes);
+    if (!posted) channels_[nic]->count_dropped(frames.count);
   };
   handlers.fed = [this] { feed_input(); };
   return handlers;

@@ -28,6 +28,7 @@ class StateStoreTest : public testing::Test {
     state.peer = "beta";
     proxy::FlowKey flow;
     flow.kind = proxy::Kind::tcp;
+    flow.protocol = 6;
     flow.guest_port = 6379;
     state.translations["n0"] = {{flow, {0x01020304, 7}}};
     return state;
@@ -94,7 +95,7 @@ TEST_F(StateStoreTest, EveryTruncationIsReportedByFileNameBesideTheOthers) {
 TEST_F(StateStoreTest, AnotherFormatIsReportedAsAnotherVersion) {
   ASSERT_TRUE(store_.save(state("demo")));
   auto json = nlohmann::json::parse(*read_file(file("demo")));
-  for (const nlohmann::json& format : {nlohmann::json(2), nlohmann::json("1"), nlohmann::json()}) {
+  for (const nlohmann::json& format : {nlohmann::json(1), nlohmann::json("2"), nlohmann::json()}) {
     json["format"] = format;
     test::write_text(file("demo"), json.dump());
     EXPECT_THAT(only_error().message,
