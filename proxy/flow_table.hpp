@@ -45,21 +45,22 @@ struct FlowQueues {
 /// One conversation. All but the part marked "epoch" outlives it. Stream positions: tcp_stream.hpp.
 struct Flow {
   FlowKey key;
-  bool primary_seen : 1 = false;  ///< the primary VM has sent in this flow
-  bool located : 1 = false;       ///< `released` relates sequence numbers to positions
-  bool based : 1 = false;         ///< `released` is where new bytes begin
-  bool opened : 1 = false;        ///< `origin` is known
-  bool acknowledged : 1 = false;  ///< `acked` is known
-  bool finished : 1 = false;      ///< FIN has left
-  bool reset : 1 = false;         ///< RST has left, with the sequence number of `released`
-  bool held : 1 = false;          ///< epoch: frames wait for the commit, in no queue
-  bool blocked : 1 = false;       ///< epoch: differs; nothing leaves any more
-  bool reported : 1 = false;      ///< epoch: a difference was found
+  bool primary_seen : 1 = false;            ///< the primary VM has sent in this flow
+  bool located : 1 = false;                 ///< `released` relates sequence numbers to positions
+  bool based : 1 = false;                   ///< `released` is where new bytes begin
+  bool opened : 1 = false;                  ///< `origin` is known
+  bool acknowledged : 1 = false;            ///< `acked` is known
+  bool finished : 1 = false;                ///< FIN has left
+  bool reset : 1 = false;                   ///< RST has left
+  bool held : 1 = false;                    ///< epoch: frames wait for the commit, in no queue
+  bool blocked : 1 = false;                 ///< epoch: differs; nothing leaves any more
+  bool reported : 1 = false;                ///< epoch: a difference was found
   bool secondary_acknowledged : 1 = false;  ///< epoch: `secondary_acked` is known
   enum class List : std::uint8_t { none, closed, foreign } list : 2 = List::none;
   std::uint32_t epoch = 0;     ///< the one that the epoch's part speaks of
   std::uint64_t released = 0;  ///< the next stream position that may be new
-  std::uint64_t origin = 0;    ///< the position of the first payload byte
+  /// The position of the first payload byte, if `opened`; that of the RST, if `reset`.
+  std::uint64_t origin = 0;
   FlowQueues* queues = nullptr;
   std::uint32_t acked = 0;            ///< the highest acknowledgement that has left
   std::uint32_t secondary_acked = 0;  ///< epoch: the highest that the secondary VM has sent

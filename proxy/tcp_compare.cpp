@@ -309,7 +309,7 @@ void TcpCompare::secondary_syn(Flow& flow, WaitingFrame& segment) {
 
 void TcpCompare::secondary_reset(Flow& flow, WaitingFrame& segment) {
   const Packet& packet = segment.packet;
-  if (flow.reset && low(flow.released) == packet.seq) return ignore(segment, "released already");
+  if (is_known_reset(flow, packet)) return ignore(segment, "released already");
   locate(flow, packet.seq);
   segment.start = unwrap(packet.seq, reference(flow, Side::secondary));
   segment.end = segment.start;
@@ -322,7 +322,7 @@ void TcpCompare::secondary_reset(Flow& flow, WaitingFrame& segment) {
   if (!queues.resets.empty() && queues.resets.back()->packet.seq == packet.seq) {
     return ignore(segment, "RST sent again");
   }
-  WaitingFrame* kept = state_.keep(Side::secondary, segment, {});
+  WaitingFrame* kept = state_.keep(Side::secondary, segment, segment.frame());
   if (!kept) return;
   state_.tell(Side::secondary, segment.frame(), [] { return "RST noted"; });
   queues.resets.push_back(*kept);
@@ -401,7 +401,7 @@ TcpCompare::Step TcpCompare::step_syn(Flow& flow, WaitingFrame& segment) {
 TcpCompare::Step TcpCompare::step_reset(Flow& flow, WaitingFrame& segment) {
   const Packet& packet = segment.packet;
   if (packet.has(tcp_flag::ack) && !ack_limit(flow)) return Step::waits;
-  if (flow.reset && low(flow.released) == packet.seq) {
+  if (is_known_reset(flow, packet)) {
     leave(flow, segment, packet.payload_size, true);  // sent again
     return Step::left;
   }
@@ -418,19 +418,15 @@ TcpCompare::Step TcpCompare::step_reset(Flow& flow, WaitingFrame& segment) {
     }
     return Step::waits;
   }
-  if (theirs->packet.seq != packet.seq) {
-    const std::uint32_t there = theirs->packet.seq;
-    state_.tell(segment, [] { return "held: differs: RST at another sequence number"; });
-    differs(flow, Reason::event, segment.start, [&] {
-      return "RST: sequence number " + std::to_string(packet.seq) + " here, " +
-             std::to_string(there) + " there";
-    });
+  if (const auto difference = reset_difference(segment, *theirs); !difference.empty()) {
+    state_.tell(segment, [&] { return "held: differs: " + difference; });
+    differs(flow, Reason::event, segment.start, [&] { return difference; });
     return Step::waits;
   }
   flow.queues->resets.remove(*theirs);
   state_.discard(Side::secondary, *theirs);
-  flow.reset = flow.based = true;
-  flow.released = unwrap(packet.seq, flow.released);
+  end_by_reset(flow, packet.seq);
+  drop_stored(flow, std::max(segment.start, flow.released));
   leave(flow, segment, packet.payload_size, true);
   return Step::left;
 }
@@ -439,6 +435,13 @@ TcpCompare::Step TcpCompare::step_stream(Flow& flow, WaitingFrame& segment,
                                          const WaitingFrame* incoming) {
   if (segment.start > flow.released) return Step::waits;  // a gap is before it
   if (segment.packet.has(tcp_flag::ack) && !ack_limit(flow)) return Step::waits;
+  if (contradicts_end(flow, segment)) {
+    state_.tell(segment, [] { return "held: differs: the stream has ended elsewhere"; });
+    differs(flow, Reason::length, segment.start, [&] {
+      return at_position(flow, segment.start) + ": the stream's end (FIN) stands elsewhere";
+    });
+    return Step::waits;
+  }
   const Match matched = segment.end > flow.released ? match(flow, segment, incoming) : Match::all;
   if (matched == Match::all) {
     leave(flow, segment, segment.packet.payload_size, true);
@@ -566,10 +569,11 @@ std::size_t TcpCompare::own_agreement(const Flow& flow, const WaitingFrame& segm
   return size;
 }
 
-void TcpCompare::drop_released(Flow& flow) {
+/// Nobody needs any more what the secondary VM has sent up to `end`.
+void TcpCompare::drop_stored(Flow& flow, std::uint64_t end) {
   if (!flow.queues) return;
   FrameQueue& stored = flow.queues->secondary;
-  while (!stored.empty() && stored.front()->end <= flow.released) {
+  while (!stored.empty() && stored.front()->end <= end) {
     WaitingFrame& first = *stored.front();
     stored.remove(first);
     state_.discard(Side::secondary, first);

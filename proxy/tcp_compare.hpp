@@ -67,7 +67,8 @@ class TcpCompare {
   Match match(Flow& flow, WaitingFrame& segment, const WaitingFrame* incoming);
   static Theirs theirs_at(const Flow& flow, const WaitingFrame* incoming);
   static std::size_t own_agreement(const Flow& flow, const WaitingFrame& segment, std::size_t size);
-  void drop_released(Flow& flow);
+  void drop_stored(Flow& flow, std::uint64_t end);
+  void drop_released(Flow& flow) { drop_stored(flow, flow.released); }
 
   /// Payload up to `to` leaves; with all that is left of the segment, if `rest`.
   void leave(Flow& flow, WaitingFrame& segment, std::uint32_t to, bool rest);

@@ -228,8 +228,7 @@ void TcpCompare::commit(Flow& flow, const WaitingFrame& segment, Frames& out) {
 
   const std::uint64_t start = unwrap(packet.seq, flow.released);
   if (packet.has(tcp_flag::rst)) {
-    flow.reset = flow.based = true;
-    flow.released = start;
+    end_by_reset(flow, packet.seq);
   } else if (packet.sequence_length() != 0) {
     const std::uint64_t end = start + packet.sequence_length();
     flow.released = flow.based ? std::max(flow.released, end) : end;

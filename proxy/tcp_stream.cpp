@@ -40,6 +40,22 @@ SynOptions syn_options(const WaitingFrame& segment) {
   return options;
 }
 
+std::string here_and_there(std::uint32_t here, std::uint32_t there) {
+  return std::to_string(here) + " here, " + std::to_string(there) + " there";
+}
+
+/// Empty: the payloads are the same.
+std::string payload_difference(const WaitingFrame& ours, const WaitingFrame& theirs) {
+  const auto here = ours.payload();
+  const auto there = theirs.payload();
+  if (here.size() != there.size()) {
+    return "payload size " + here_and_there(ours.packet.payload_size, theirs.packet.payload_size);
+  }
+  const std::size_t at = equal_bytes(here.data(), there.data(), here.size());
+  if (at == here.size()) return {};
+  return "payload at byte " + std::to_string(at) + ": " + describe_difference(here, there, at);
+}
+
 }  // namespace
 
 void begin_connection(Flow& flow, std::uint64_t start) noexcept {
@@ -55,27 +71,33 @@ std::string at_position(const Flow& flow, std::uint64_t position) {
   return "at sequence number " + std::to_string(low(position));
 }
 
+void end_by_reset(Flow& flow, std::uint32_t seq) noexcept {
+  flow.origin = unwrap(seq, flow.released);
+  flow.reset = true;
+  flow.opened = false;
+}
+
 std::string syn_difference(const WaitingFrame& ours, const WaitingFrame& theirs) {
   constexpr auto ignored = static_cast<std::uint8_t>(~tcp_flag::psh);
-  const auto differ = [](std::string_view what, std::uint32_t here, std::uint32_t there) {
-    return std::string(what) + " " + std::to_string(here) + " here, " + std::to_string(there) +
-           " there";
-  };
   const Packet& a = ours.packet;
   const Packet& b = theirs.packet;
-  if ((a.flags & ignored) != (b.flags & ignored)) return differ("SYN: flags", a.flags, b.flags);
+  if ((a.flags & ignored) != (b.flags & ignored)) {
+    return "SYN: flags " + here_and_there(a.flags, b.flags);
+  }
   if (a.has(tcp_flag::ack) && a.ack != b.ack) {
-    return differ("SYN: acknowledgement", a.ack, b.ack);
+    return "SYN: acknowledgement " + here_and_there(a.ack, b.ack);
   }
   if (syn_options(ours) != syn_options(theirs)) return "SYN: other options";
-  if (a.payload_size != b.payload_size) {
-    return differ("SYN: payload size", a.payload_size, b.payload_size);
-  }
-  const auto here = ours.payload();
-  const std::size_t at = equal_bytes(here.data(), theirs.payload().data(), here.size());
-  if (at == here.size()) return {};
-  return "SYN: payload at byte " + std::to_string(at) + ": " +
-         describe_difference(here, theirs.payload(), at);
+  const auto difference = payload_difference(ours, theirs);
+  return difference.empty() ? difference : "SYN: " + difference;
+}
+
+std::string reset_difference(const WaitingFrame& ours, const WaitingFrame& theirs) {
+  const std::uint32_t here = ours.packet.seq;
+  const std::uint32_t there = theirs.packet.seq;
+  if (here != there) return "RST: sequence number " + here_and_there(here, there);
+  const auto difference = payload_difference(ours, theirs);
+  return difference.empty() ? difference : "RST: " + difference;
 }
 
 }  // namespace tandem::proxy

@@ -52,6 +52,11 @@ inline bool is_known_syn(const Flow& flow, const Packet& packet) noexcept {
   return flow.opened && low(flow.origin - 1) == packet.seq;
 }
 
+/// The RST that has left, sent again.
+inline bool is_known_reset(const Flow& flow, const Packet& packet) noexcept {
+  return flow.reset && low(flow.origin) == packet.seq && packet.payload_size == 0;
+}
+
 /// The SYN of a connection that has not been released yet.
 inline bool opens(const Flow& flow, const WaitingFrame& segment) noexcept {
   return segment.packet.has(tcp_flag::syn) && !segment.packet.has(tcp_flag::rst) && flow.queues &&
@@ -62,13 +67,26 @@ inline bool is_fin(const WaitingFrame& segment) noexcept {
   return segment.packet.has(tcp_flag::fin);
 }
 
+/// It has payload where or behind where the stream has ended, or a FIN where it has not.
+inline bool contradicts_end(const Flow& flow, const WaitingFrame& segment) noexcept {
+  if (!flow.finished) return is_fin(segment) && segment.end <= flow.released;
+  const std::uint64_t payload_end = segment.payload_start() + segment.packet.payload_size;
+  return payload_end >= flow.released || (is_fin(segment) && segment.end != flow.released);
+}
+
 /// A connection begins with a SYN at `start`; nothing of the one before counts any more.
 void begin_connection(Flow& flow, std::uint64_t start) noexcept;
+
+/// A RST has left. What comes of the connection after it, but for what is sent again, has never
+/// been sent before.
+void end_by_reset(Flow& flow, std::uint32_t seq) noexcept;
 
 /// "at byte 1234", counted from the connection's first byte if its SYN was seen.
 std::string at_position(const Flow& flow, std::uint64_t position);
 
 /// How two SYNs at the same sequence number differ, but for timestamps; empty: not at all.
 std::string syn_difference(const WaitingFrame& ours, const WaitingFrame& theirs);
+/// How two RSTs differ; empty: not at all.
+std::string reset_difference(const WaitingFrame& ours, const WaitingFrame& theirs);
 
 }  // namespace tandem::proxy

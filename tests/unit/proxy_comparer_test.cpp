@@ -1052,6 +1052,38 @@ TEST(Comparer, AStreamThatEndsEarlierThanTheOtherDiffersInLength) {
             "length: at sequence number 1000: the end (FIN) here, 1 more bytes there");
 }
 
+TEST(Comparer, AStreamEndsOnce) {
+  const auto after_fin = [](const Tcp& segment) {
+    ComparedPair pair;
+    pair.both(data(1000, "abc"));
+    pair.both(fin_at(1003));
+    pair.released();
+    pair.primary(segment);
+    EXPECT_THAT(pair.released(), IsEmpty()) << words(tcp(segment));
+    return pair.mismatch();
+  };
+  EXPECT_THAT(after_fin(data(1003, "x")), StartsWith("length: at sequence number 1003"));
+  EXPECT_THAT(after_fin(data(1002, "cx")), StartsWith("length"));
+  EXPECT_THAT(after_fin(fin_at(1002)), StartsWith("length"));
+  EXPECT_THAT(after_fin(fin_at(1000, "ab")), StartsWith("length"));
+
+  ComparedPair within;
+  within.both(data(1000, "abc"));
+  within.released();
+  within.primary(fin_at(1000, "ab"));
+  EXPECT_THAT(within.mismatch(), StartsWith("length")) << "the stream goes on behind it";
+  EXPECT_THAT(within.released(), IsEmpty());
+
+  ComparedPair waiting;
+  waiting.both(data(1000, "a"));
+  waiting.released();
+  waiting.primary(data(1003, "x"));  // where the end is going to be
+  waiting.primary(fin_at(1001, "bc"));
+  waiting.secondary(fin_at(1001, "bc"));
+  EXPECT_THAT(waiting.released(), ElementsAre("FIN 1001 'bc' ack 2000"));
+  EXPECT_THAT(waiting.mismatch(), StartsWith("length"));
+}
+
 // ---- RST
 
 TEST(Comparer, AResetLeavesWhenBothHaveReset) {
@@ -1140,6 +1172,54 @@ TEST(Comparer, WhatTheSecondarySendsOfTheTimeBeforeAResetIsNoDifference) {
   EXPECT_EQ(pair.mismatch(), "");
   pair.secondary(reset_at(1010));
   EXPECT_THAT(pair.released(), ElementsAre("RST 1010 ack 2000"));
+  EXPECT_FALSE(pair.comparer.next_deadline()) << "nobody waits for what has no stream any more";
+}
+
+TEST(Comparer, WhatFollowsAResetIsNoRetransmissionForStandingBeforeIt) {
+  ComparedPair pair;
+  pair.both(data(1000, "abc"));
+  pair.both(reset_at(2000));  // beyond all that was sent
+  pair.released();
+  pair.primary(data(1000, "abc"));
+  EXPECT_THAT(pair.released(), ElementsAre("1000 'abc' ack 2000"));
+  pair.primary(data(1003, "never compared"));
+  EXPECT_THAT(pair.released(), IsEmpty());
+  pair.secondary(data(1003, "never compared"));
+  EXPECT_THAT(pair.released(), ElementsAre("1003 'never compared' ack 2000"));
+  // The same after a commit.
+  pair.primary(from_port(reset_at(2000), 2));
+  pair.committed();
+  pair.primary(from_port(data(1003, "never compared"), 2));
+  EXPECT_THAT(pair.released(), IsEmpty());
+}
+
+TEST(Comparer, TheSynOfAConnectionThatWasResetOpensANewOne) {
+  ComparedPair pair;
+  pair.both(syn_ack(5000));
+  pair.both(reset_at(5001));
+  pair.released();
+  pair.primary(syn_ack(5000));
+  EXPECT_THAT(pair.released(), IsEmpty());
+  pair.secondary(syn_ack(5000));
+  EXPECT_THAT(pair.released(), ElementsAre("SYN 5000 ack 2000"));
+}
+
+TEST(Comparer, ResetsWithPayloadAreComparedWhole) {
+  const auto explained = [](std::string why) {
+    Tcp segment = reset_at(1003);
+    segment.payload = std::move(why);
+    return segment;
+  };
+  ComparedPair pair;
+  pair.primary(explained("no port"));
+  pair.secondary(explained("no Port"));
+  EXPECT_THAT(pair.released(), IsEmpty());
+  EXPECT_THAT(pair.mismatch(), StartsWith("event: RST: payload at byte 3: 70"));
+  pair.committed();
+  pair.both(from_port(explained("why"), 2));
+  EXPECT_THAT(pair.released(), ElementsAre("RST 1003 'why' ack 2000"));
+  pair.primary(from_port(explained("why not"), 2));
+  EXPECT_THAT(pair.released(), IsEmpty());
 }
 
 TEST(Comparer, ResetsOfRefusedConnectionsLeave) {
