@@ -35,6 +35,19 @@ TEST_F(ColoLife, OutputLeavesWithoutACheckpoint) {
   expect_nothing_lost();
 }
 
+TEST_F(ColoLife, ProtectionBeginsAndEndsAgainAndAgain) {
+  connect_client();
+  const char* rounds = std::getenv("TANDEM_TEST_ROUNDS");
+  for (int round = 0; round < (rounds != nullptr ? std::atoi(rounds) : 4); ++round) {
+    protect_in_colo(alpha(), "beta");
+    expect_answers("in round " + std::to_string(round));
+    ASSERT_FALSE(HasFailure()) << vm(alpha()).dump(1) << vm(beta()).dump(1);
+    post(alpha(), "/unprotect");
+    ASSERT_TRUE(eventually([&] { return beta().qemu_processes().empty(); }));
+  }
+  expect_nothing_lost();
+}
+
 TEST_F(ColoLife, ASecondaryVmThatHangsIsGivenUpAndTheServiceGoesOn) {
   connect_client();
   protect_in_colo(alpha(), "beta");
