@@ -159,7 +159,10 @@ class Model {
   }
 
   /// A frame of the primary VM was dropped, perhaps after a part of it had left.
-  void dropped() { lossy_ = true; }
+  void dropped() {
+    lossy_ = true;
+    for (auto& [key, flow] : flows_) flow.fresh.clear();
+  }
 
   /// Frames of this flow are no VM's.
   void run_wild(std::span<const std::byte> frame) {
