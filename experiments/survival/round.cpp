@@ -84,6 +84,25 @@ class Round {
   }
 
   Result<RoundOutcome> play() {
+    auto outcome = play_to_its_end();
+    if (!outcome || !outcome->result.passed()) save_views();
+    return outcome;
+  }
+
+ private:
+  RoundResult& result() { return outcome_.result; }
+
+  // What the hosts say at last goes beside their logs.
+  void save_views() {
+    for (auto* host : {&world_.alpha(), &world_.beta()}) {
+      const auto view = demo::look_at(*host, kVm);
+      if (!view.answers) continue;
+      std::ofstream file(host->directory() / "vm.json");
+      file << view.vm.dump(2) << "\n";
+    }
+  }
+
+  Result<RoundOutcome> play_to_its_end() {
     if (auto done = start_world(); !done) return done.error();
     if (auto done = boot(); !done) return done.error();
     for (std::size_t i = 0; i < plan_.blows.size(); ++i) {
@@ -99,9 +118,6 @@ class Round {
     if (auto done = settle_accounts(); !done) return done.error();
     return outcome_;
   }
-
- private:
-  RoundResult& result() { return outcome_.result; }
 
   [[nodiscard]] bool wants(Kind kind) const {
     const auto& kinds = options_.setting.kinds;
