@@ -245,7 +245,8 @@ void TcpCompare::store(Flow& flow, const WaitingFrame& segment) {
   int passed = 0;
   // The last one that does not begin behind `from`, looked for from the nearer end.
   WaitingFrame* place = stored.back();
-  if (place && from < place->start && from - stored.front()->start < place->start - from) {
+  const std::uint64_t front = place ? stored.front()->start : 0;
+  if (place && from < place->start && (from < front || from - front < place->start - from)) {
     place = nullptr;
     for (WaitingFrame* next = stored.front(); next && next->start <= from; next = next->next) {
       if (++passed > search_max) break;

@@ -278,6 +278,20 @@ TEST(Comparer, TheSecondarysSegmentsMayComeInAnyOrderAndOverlap) {
   EXPECT_EQ(pair.comparer.waiting_bytes(), 0u);
 }
 
+TEST(Comparer, AGapOfTheSecondarysIsFilledHoweverMuchIsBehindIt) {
+  ComparedPair pair;
+  pair.primary(data(1000, "x"));
+  Bytes behind;
+  for (std::uint32_t i = 0; i < 10'000; ++i) behind += tcp(data(1010 + i, "x"));
+  pair.secondary(behind);
+  pair.secondary(data(1005, "xxxxx"));
+  pair.secondary(data(1000, "xxxxx"));
+  EXPECT_EQ(pair.counters().secondary_dropped_frames, 0u);
+  pair.primary(data(1001, std::string(10'009, 'x')));
+  EXPECT_EQ(pair.released().size(), 2u);
+  EXPECT_EQ(pair.comparer.waiting_frames(), 0u);
+}
+
 TEST(Comparer, StreamsWrapAround) {
   ComparedPair pair;
   pair.both(syn_ack(0xfffffffd));
