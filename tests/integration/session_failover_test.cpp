@@ -114,7 +114,9 @@ struct Case {
   DyingLane::Cut cut;
   Checkpoint goes_on_from;
 };
-void PrintTo(const Case& chosen, std::ostream* out) { *out << chosen.name; }
+void PrintTo(const Case& chosen, std::ostream* out) {
+  *out << chosen.name;
+}
 
 class SessionFailover : public testing::TestWithParam<Case> {
  protected:
@@ -264,7 +266,7 @@ Task<void> SessionFailover::play(const Case& chosen) {
   PrimarySession primary(
       executor, settings(alpha, beta, *generation),
       {std::move(lane), std::move(packet.first), std::move(control.first), ""},
-      {alpha.qmp, {}, [] { return Result<void>(); }, [&alpha] { return kill(alpha); }},
+      {alpha.qmp, {}, {}, [] { return Result<void>(); }, [&alpha] { return kill(alpha); }},
       unreachable_, observer("alpha"));
   dying = &primary;
   bool primary_ended = false;
@@ -276,7 +278,7 @@ Task<void> SessionFailover::play(const Case& chosen) {
   SecondarySession secondary(
       executor, settings(beta, alpha, *generation),
       {std::move(bulk.second), std::move(packet.second), std::move(control.second), ""},
-      {beta.qmp, {}, [] { return Result<void>(); }, [&beta] { return kill(beta); }}, arbiter,
+      {beta.qmp, {}, {}, [] { return Result<void>(); }, [&beta] { return kill(beta); }}, arbiter,
       observer("beta"));
   std::optional<FinishSecondary> finish;
   asio::co_spawn(executor, run_secondary(secondary, finish), asio::detached);
