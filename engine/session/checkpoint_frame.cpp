@@ -45,6 +45,7 @@ Task<Result<std::uint64_t>> receive_checkpoint(transport::Lane& lane, wire::Fram
                                                std::function<void()> heard) {
   const auto what = "checkpoint " + std::to_string(header.number);
   checkpoint::Digester digester;
+  digester.update(wire::encode_frame(header));
   for (std::uint64_t left = header.length; left > 0;) {
     const auto piece =
         buffer.tail().first(static_cast<std::size_t>(std::min<std::uint64_t>(left, receive_piece)));

@@ -576,6 +576,7 @@ Task<void> PrimarySession::ship_checkpoints() {
     auto sent = co_await send_translations(shipment);
     if (sent) sent = co_await peer_.bulk().send(header);
     checkpoint::Digester digester;
+    digester.update(header);
     while (sent && !left.empty()) {
       // The VM waits for the next checkpoint to come in, and nobody for this one to go out.
       if (vm_is_paused_ && !machine_.answer_held()) {

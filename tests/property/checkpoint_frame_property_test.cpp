@@ -18,6 +18,19 @@ namespace {
 using Bytes = std::vector<std::byte>;
 constexpr std::size_t kCheckpointMax = 64u << 10;
 
+/// A checkpoint frame with this payload and the right digest.
+Bytes framed(Checkpoint number, const Bytes& payload) {
+  const auto header = wire::encode_frame({wire::FrameType::checkpoint, number, payload.size()});
+  checkpoint::Digester digester;
+  digester.update(header);
+  digester.update(payload);
+  const auto digest = digester.finish();
+  Bytes frame(header.begin(), header.end());
+  frame.insert(frame.end(), payload.begin(), payload.end());
+  frame.insert(frame.end(), digest.begin(), digest.end());
+  return frame;
+}
+
 /// Checkpoint `number` as its frame on the bulk lane: header, payload, digest.
 Bytes frame_of(Checkpoint number, bool with_page) {
   Bytes payload;
@@ -35,14 +48,7 @@ Bytes frame_of(Checkpoint number, bool with_page) {
   const Bytes device_state(24, std::byte{0x42});
   writer.device_state(device_state);
 
-  checkpoint::Digester digester;
-  digester.update(payload);
-  const auto digest = digester.finish();
-  const auto header = wire::encode_frame({wire::FrameType::checkpoint, number, payload.size()});
-  Bytes frame(header.begin(), header.end());
-  frame.insert(frame.end(), payload.begin(), payload.end());
-  frame.insert(frame.end(), digest.begin(), digest.end());
-  return frame;
+  return framed(number, payload);
 }
 
 /// What a secondary that waits for its first checkpoint makes of the bytes on its bulk lane.
@@ -186,24 +192,14 @@ TEST(CheckpointFrame, WithARightDigestButNotOneWholeCheckpointItIsDropped) {
   const auto whole = frame_of(1, true);
   const auto payload = std::span(whole).subspan(
       wire::frame_header_size, whole.size() - wire::frame_header_size - wire::digest_size);
-  const auto framed = [](const Bytes& content) {
-    checkpoint::Digester digester;
-    digester.update(content);
-    const auto digest = digester.finish();
-    const auto header = wire::encode_frame({wire::FrameType::checkpoint, 1, content.size()});
-    Bytes frame(header.begin(), header.end());
-    frame.insert(frame.end(), content.begin(), content.end());
-    frame.insert(frame.end(), digest.begin(), digest.end());
-    return frame;
-  };
   for (std::size_t length = 0; length < payload.size(); ++length) {
     const Bytes part(payload.begin(), payload.begin() + static_cast<std::ptrdiff_t>(length));
     ASSERT_NO_FATAL_FAILURE(
-        expect_dropped(receiver, framed(part), "a checkpoint of " + std::to_string(length)));
+        expect_dropped(receiver, framed(1, part), "a checkpoint of " + std::to_string(length)));
   }
   Bytes longer(payload.begin(), payload.end());
   longer.push_back(std::byte{0});
-  ASSERT_NO_FATAL_FAILURE(expect_dropped(receiver, framed(longer), "a byte too many"));
+  ASSERT_NO_FATAL_FAILURE(expect_dropped(receiver, framed(1, longer), "a byte too many"));
   Bytes twice(payload.begin(), payload.end());
   twice.insert(twice.end(), payload.begin(), payload.end());
   ASSERT_NO_FATAL_FAILURE(expect_dropped(receiver, framed(twice), "two checkpoints in one"));
