@@ -202,7 +202,7 @@ TEST(CheckpointFrame, WithARightDigestButNotOneWholeCheckpointItIsDropped) {
   ASSERT_NO_FATAL_FAILURE(expect_dropped(receiver, framed(1, longer), "a byte too many"));
   Bytes twice(payload.begin(), payload.end());
   twice.insert(twice.end(), payload.begin(), payload.end());
-  ASSERT_NO_FATAL_FAILURE(expect_dropped(receiver, framed(twice), "two checkpoints in one"));
+  ASSERT_NO_FATAL_FAILURE(expect_dropped(receiver, framed(1, twice), "two checkpoints in one"));
 }
 
 TEST(CheckpointFrame, OutOfOrderItIsDropped) {
