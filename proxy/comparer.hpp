@@ -64,7 +64,7 @@ struct CompareCounters {
   std::uint64_t made_acknowledgements = 0;     ///< sent for ones that could not leave as they were
   std::uint64_t committed_frames = 0;          ///< left to the commit by close_epoch()
   std::uint64_t dropped_frames = 0;            ///< of the primary, over the hard limit
-  std::uint64_t secondary_dropped_frames = 0;  ///< of the secondary, over the hard limit
+  std::uint64_t secondary_dropped_frames = 0;  ///< of the secondary, over this or another limit
   std::uint64_t secondary_unparsable_frames = 0;  ///< of the secondary: never released, so ignored
   std::uint64_t secondary_forgotten_frames = 0;   ///< unmatched at the end of their epoch
   std::uint64_t compared_bytes = 0;               ///< payload that was equal
@@ -126,7 +126,7 @@ class Comparer {
 
   [[nodiscard]] const CompareCounters& counters() const noexcept;
   [[nodiscard]] std::size_t waiting_bytes() const noexcept;   ///< of both VMs
-  [[nodiscard]] std::size_t waiting_frames() const noexcept;  ///< of the primary VM
+  [[nodiscard]] std::size_t waiting_frames() const noexcept;  ///< sent by the primary VM
   [[nodiscard]] std::size_t flows() const noexcept;
   void trace(Trace trace);
 
