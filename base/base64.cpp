@@ -55,7 +55,8 @@ Result<std::vector<std::byte>> decode_base64(std::string_view text) {
     const std::size_t padded = at + 4 == text.size() ? padding : 0;
     std::uint32_t group = 0;
     for (std::size_t i = 0; i < 4; ++i) {
-      const auto digit = i < 4 - padded ? digits[static_cast<unsigned char>(text[at + i])] : 0;
+      const std::uint32_t digit =
+          i < 4 - padded ? digits[static_cast<unsigned char>(text[at + i])] : std::uint8_t{0};
       if (digit == no_digit) {
         return not_base64("has a strange character at " + std::to_string(at + i));
       }
