@@ -947,6 +947,18 @@ TEST(Comparer, AConnectionThatTheGuestOpensIsComparedFromItsSyn) {
   EXPECT_THAT(pair.released(), ElementsAre("5001 'hi' ack 9001"));
 }
 
+TEST(Comparer, DataBehindASynThatWaitsDoNotMoveTheConnectionsBeginning) {
+  ComparedPair pair;
+  pair.primary(syn_ack(5000));
+  pair.primary(data(5101, "later"));  // a gap behind the SYN
+  pair.primary(data(5001, "first"));
+  EXPECT_THAT(pair.released(), IsEmpty()) << "nothing of it has come from the secondary VM";
+  pair.secondary(syn_ack(5000));
+  EXPECT_THAT(pair.released(), ElementsAre("SYN 5000 ack 2000"));
+  pair.secondary(data(5001, "first"));
+  EXPECT_THAT(pair.released(), ElementsAre("5001 'first' ack 2000"));
+}
+
 TEST(Comparer, ANewConnectionOfAKnownFlowBeginsAnew) {
   for (const bool secondary_first : {false, true}) {
     ComparedPair pair;
