@@ -31,6 +31,12 @@ void CompareState::begin_epoch() {
   forget_secondary();
 }
 
+void CompareState::make_room() {
+  if (!std::exchange(refused_, false)) return;
+  flows.erase_silent(epoch_);
+  counters.flows_evicted = flows.evicted();
+}
+
 void CompareState::forget_secondary() {
   while (WaitingFrame* frame = secondary_.oldest()) {
     ++counters.secondary_forgotten_frames;

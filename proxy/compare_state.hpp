@@ -39,6 +39,11 @@ class CompareState {
   void begin_epoch();
   /// All that waits of the secondary VM is forgotten.
   void forget_secondary();
+  /// If a flow found no room in this epoch, those that have been silent in it are forgotten. Their
+  /// frames have all left, or leave with the commit. Connections that clients have reset are open
+  /// for ever otherwise, since the guest says nothing about their end. No flow may have queues.
+  void make_room();
+  void refuse_flow() noexcept { refused_ = true; }
 
   // ---- Flows
 
@@ -171,6 +176,7 @@ class CompareState {
   std::size_t waiting_bytes_ = 0;
   std::size_t waiting_frames_ = 0;
   bool found_ = false;
+  bool refused_ = false;  ///< a flow found no room in this epoch
   std::optional<Mismatch> mismatch_;
 };
 

@@ -122,6 +122,7 @@ void Comparer::Impl::take_malformed(Side side, std::span<const std::byte> frame,
 }
 
 void Comparer::Impl::take_without_room(Side side) {
+  state.refuse_flow();
   if (side == Side::secondary) {
     ++state.counters.secondary_dropped_frames;
     state.tell(side, incoming_.frame(), [] { return "dropped: no room for its flow"; });
@@ -144,6 +145,7 @@ Frames Comparer::Impl::close_epoch() {
     }
   }
   state.flows.erase_foreign();
+  state.make_room();
   state.begin_epoch();
   return out;
 }

@@ -50,7 +50,8 @@ struct CompareLimits {
   std::size_t waiting_bytes_soft = 4u << 20;   ///< of both VMs: beyond, Reason::overflow
   std::size_t waiting_bytes_hard = 16u << 20;  ///< beyond, new frames are dropped and counted
   /// Flows remembered. Beyond, closed flows are forgotten, least recently used first; if none is
-  /// closed, frames of new flows wait for the commit (Reason::overflow).
+  /// closed, frames of new flows wait for the commit (Reason::overflow), and at the end of that
+  /// epoch the flows that were silent in it are forgotten.
   std::size_t flows_max = 131'072;
 };
 
@@ -68,7 +69,7 @@ struct CompareCounters {
   std::uint64_t secondary_unparsable_frames = 0;  ///< of the secondary: never released, so ignored
   std::uint64_t secondary_forgotten_frames = 0;   ///< unmatched at the end of their epoch
   std::uint64_t compared_bytes = 0;               ///< payload that was equal
-  std::uint64_t flows_evicted = 0;                ///< closed ones, to make room
+  std::uint64_t flows_evicted = 0;                ///< forgotten to make room
   std::array<std::uint64_t, reason_count> mismatches{};  ///< each difference found, by Reason
 };
 

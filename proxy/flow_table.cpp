@@ -143,6 +143,16 @@ void FlowTable::erase_foreign() {
   while (foreign_.oldest) erase(*foreign_.oldest);
 }
 
+void FlowTable::erase_silent(std::uint32_t epoch) {
+  // Erasing moves slots, so the flows are found first.
+  std::vector<Flow*> silent;
+  for (const Slot& slot : slots_) {
+    if (slot.flow != 0 && at(slot.flow - 1).epoch != epoch) silent.push_back(&at(slot.flow - 1));
+  }
+  for (Flow* flow : silent) erase(*flow);
+  evicted_ += silent.size();
+}
+
 void FlowTable::clear() {
   for (std::uint32_t i = 0; i < used_; ++i) delete std::exchange(at(i).queues, nullptr);
   slots_.assign(slots_min, Slot{});

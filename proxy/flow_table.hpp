@@ -86,7 +86,7 @@ inline std::uint64_t shown_position(const Flow& flow, std::uint64_t position) no
 }
 
 /// Flows by key. Addresses of flows are stable. Full, it forgets the closed flow that has been
-/// silent for longest, and never another one.
+/// silent for longest, and never another one, but for those that erase_silent() is called for.
 class FlowTable {
  public:
   explicit FlowTable(std::size_t flows_max);
@@ -103,6 +103,8 @@ class FlowTable {
   void settle(Flow& flow);
   /// Forgets the flows in which only the secondary VM has sent; nothing may wait in them.
   void erase_foreign();
+  /// Forgets the flows in which nobody has sent in this epoch; nothing may wait in any flow.
+  void erase_silent(std::uint32_t epoch);
   void clear();
 
   [[nodiscard]] std::size_t size() const noexcept { return size_; }

@@ -1963,6 +1963,34 @@ TEST(ColoCompareWeakness, AFullFlowTableForgetsClosedFlowsOnly) {
   EXPECT_EQ(pair.released().size(), 0u) << "forgotten: compared like a new one";
 }
 
+TEST(Comparer, ATableFullOfOpenFlowsForgetsTheSilentOnesAtTheEndOfTheEpoch) {
+  ComparedPair pair({.flows_max = 3});
+  for (std::uint16_t port = 1; port <= 3; ++port) pair.both(from_port(data(1000, "x"), port));
+  pair.released();
+  pair.committed();
+  pair.both(from_port(data(1001, "y"), 2));  // the others' clients may have gone
+  EXPECT_EQ(pair.released().size(), 1u);
+  pair.both(from_port(data(1000, "new"), 4));
+  EXPECT_EQ(pair.released().size(), 0u);
+  EXPECT_EQ(pair.mismatches(Reason::overflow), 2u) << "one a VM";
+  EXPECT_EQ(pair.comparer.flows(), 3u) << "within an epoch none is forgotten";
+  EXPECT_EQ(pair.committed().size(), 1u);
+  EXPECT_EQ(pair.comparer.flows(), 1u);
+  EXPECT_EQ(pair.counters().flows_evicted, 2u);
+  pair.both(from_port(data(1003, "newer"), 4));
+  EXPECT_EQ(pair.released().size(), 1u) << "there is room now";
+  pair.primary(from_port(data(1001, "y"), 2));
+  EXPECT_EQ(pair.released().size(), 1u) << "still known: a retransmission";
+}
+
+TEST(Comparer, ATableWithRoomForgetsNoOpenFlow) {
+  ComparedPair pair({.flows_max = 3});
+  pair.both(from_port(data(1000, "x"), 1));
+  pair.committed();
+  pair.committed();
+  EXPECT_EQ(pair.comparer.flows(), 1u);
+}
+
 TEST(ColoCompareWeakness, DatagramsOfTheSameSizeAreNotTakenForEachOther) {
   ComparedPair pair;
   pair.primary(udp({.payload = "aaaa"}));
