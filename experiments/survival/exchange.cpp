@@ -87,12 +87,13 @@ class Echo final : public Exchange {
   void produce(Time now, std::string& out) override {
     if (!opened_) out += "ECHO\n";
     opened_ = true;
-    while (!finishing_ && waiting_.size() < options_.window && out.size() < out_bytes_max &&
-           pace_.take(now)) {
+    while (!finishing_ && waiting_.size() < options_.window && out.size() < out_bytes_max) {
+      const auto due = pace_.take(now);
+      if (!due) break;
       append_stream(out, options_.seed, account_.sent, options_.message_bytes);
       account_.sent += options_.message_bytes;
       ++account_.requests;
-      waiting_.push_back(now);
+      waiting_.push_back(*due);
     }
   }
 
@@ -294,10 +295,11 @@ class Counter final : public Exchange {
 
   void produce(Time now, std::string& out) override {
     while (!finishing_ && waiting_.size() < (pace_ ? options_.window : 1)) {
-      if (pace_ && !pace_->take(now)) return;
+      const auto due = pace_ ? pace_->take(now) : std::optional(now);
+      if (!due) return;
       out += "INCR " + options_.key + "\r\n";
       ++account_.requests;
-      waiting_.push_back(now);
+      waiting_.push_back(*due);
     }
   }
 
@@ -360,10 +362,11 @@ Pace::Pace(double per_second, Time begin)
           std::chrono::duration<double>(1 / per_second))),
       next_(begin) {}
 
-bool Pace::take(Time now) {
-  if (now < next_) return false;
+std::optional<Time> Pace::take(Time now) {
+  if (now < next_) return std::nullopt;
+  const auto due = next_;
   next_ = std::max(next_ + period_, now - catch_up);
-  return true;
+  return due;
 }
 
 }  // namespace tandem::survival

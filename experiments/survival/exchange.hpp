@@ -27,7 +27,8 @@ struct Account {
   std::uint64_t requests = 0;
   std::uint64_t replies = 0;
   std::vector<Time> answers;  ///< when something that was waited for came
-  /// How long each reply took, and when it was asked for; only where replies are counted.
+  /// How long each reply took, only where replies are counted. At a steady rate that is from when
+  /// the request was due, so that one that was held up counts for as long as it was.
   struct Latency {
     Time asked;
     std::chrono::nanoseconds took;
@@ -98,8 +99,8 @@ std::unique_ptr<Exchange> make_counter(const CounterOptions& options, Time now);
 class Pace {
  public:
   Pace(double per_second, Time begin);
-  /// Whether one is due; if so, moves on to the next.
-  bool take(Time now);
+  /// When the next one was due, if it is; then moves on to the one after it.
+  std::optional<Time> take(Time now);
   [[nodiscard]] Time next() const noexcept { return next_; }
 
  private:

@@ -74,9 +74,9 @@ TEST(PeerCrc, IsThatOfEthernet) {
 
 TEST(Pace, IsSteadyAndMakesUpForALittleOnly) {
   Pace pace(20, start);
-  EXPECT_TRUE(pace.take(start));
-  EXPECT_FALSE(pace.take(start + 49ms));
-  EXPECT_TRUE(pace.take(start + 50ms));
+  EXPECT_EQ(pace.take(start), start);
+  EXPECT_EQ(pace.take(start + 49ms), std::nullopt);
+  EXPECT_EQ(pace.take(start + 53ms), start + 50ms);
   int caught_up = 0;
   while (pace.take(start + 10s)) ++caught_up;
   EXPECT_LE(caught_up, 3);
@@ -220,8 +220,11 @@ TEST(CounterExchange, ExpectsEveryNumberInTurn) {
   EXPECT_EQ(counter->account().replies, 2U);
   EXPECT_EQ(counter->account().latencies.at(0).took, 12ms);
   EXPECT_EQ(counter->account().latencies.at(1).took, 3ms);
-  (void)produced(*counter, start + 20ms);
-  EXPECT_FALSE(counter->consume(":2\r\n", start + 21ms)) << "a write was lost";
+  (void)produced(*counter, start + 24ms);
+  ASSERT_TRUE(counter->consume(":3\r\n", start + 25ms));
+  EXPECT_EQ(counter->account().latencies.at(2).took, 5ms) << "it was due after 20 ms";
+  (void)produced(*counter, start + 30ms);
+  EXPECT_FALSE(counter->consume(":3\r\n", start + 21ms)) << "a write was lost";
 }
 
 TEST(CounterExchange, ClosedLoopHasOneRequestAtATime) {
