@@ -2,6 +2,9 @@
 // keeps one TCP connection to redis in the guest through all of it.
 #include <signal.h>
 
+#include <algorithm>
+
+#include "tests/integration/cli_runner.hpp"
 #include "tests/integration/pair_life.hpp"
 
 namespace tandem::integration {
@@ -32,6 +35,29 @@ TEST_F(ColoLife, OutputLeavesWithoutACheckpoint) {
   EXPECT_GT(after["compare"]["released_frames"], before["compare"]["released_frames"]);
   EXPECT_GT(after["compare"]["compared_bytes"], before["compare"]["compared_bytes"]);
   EXPECT_GT(vm(beta())["input"]["fed_frames"], 0);
+  expect_nothing_lost();
+}
+
+TEST_F(ColoLife, ATraceShowsWhatWasComparedAndWhatBecameOfIt) {
+  connect_client();
+  protect_in_colo(alpha(), "beta");
+  expect_answers("in colo mode");
+  const cli::Folder folder;
+  const auto file = folder / "trace.pcapng";
+  const auto ran =
+      cli::tandem(alpha(), {"trace", "demo", "--pcap", file.string(), "--seconds", "2"});
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  const auto text = cli::content(file);
+  for (const auto* part : {"n0 primary", "n0 secondary", "n0 client", "released", "to both VMs"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part;
+  }
+  const auto read = cli::run({"/usr/bin/tcpdump", "-n", "-r", file.string(), "tcp port 6379"});
+  EXPECT_EQ(read.status, 0) << read.err;
+  EXPECT_GT(std::ranges::count(read.out, '\n'), 100) << "100 requests a second, for two seconds";
+
+  const auto refused = cli::tandem(beta(), {"trace", "demo", "--pcap", file.string()});
+  EXPECT_NE(refused.status, 0) << "the secondary's host compares nothing";
+  EXPECT_TRUE(cli::is_one_line_of_error(refused.err));
   expect_nothing_lost();
 }
 
