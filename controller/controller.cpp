@@ -1,0 +1,138 @@
+#include "controller/controller.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace tandem::controller {
+namespace {
+
+constexpr double seconds_max = 1e6;  // longer than any epoch; what claims more is wrong
+
+double sane_seconds(double value) {
+  return std::isfinite(value) ? std::clamp(value, 0.0, seconds_max) : 0;
+}
+
+Observation sane(Observation cycle) {
+  if (!std::isfinite(cycle.time_s)) cycle.time_s = 0;
+  cycle.pause_s = sane_seconds(cycle.pause_s);
+  cycle.uptime_s = sane_seconds(cycle.uptime_s);
+  return cycle;
+}
+
+Controller::State begin(Policy policy, const Parameters& parameters) {
+  switch (policy) {
+    case Policy::periodic:
+      return Fixed{Mode::periodic};
+    case Policy::colo:
+      return Fixed{Mode::colo};
+    case Policy::threshold:
+      return Threshold{};
+    case Policy::hybrid:
+      return Hybrid(parameters);
+    case Policy::adaptive:
+      return Adaptive{};
+  }
+  return Fixed{};
+}
+
+Decision decide_with(Fixed& fixed, const Observation&, const Parameters&) {
+  return {fixed.mode, 0, Reason::fixed};
+}
+Decision decide_with(auto& policy, const Observation& cycle, const Parameters& parameters) {
+  return policy.decide(cycle, parameters);
+}
+
+}  // namespace
+
+std::string_view to_string(Policy policy) noexcept {
+  switch (policy) {
+    case Policy::periodic:
+      return "periodic";
+    case Policy::colo:
+      return "colo";
+    case Policy::threshold:
+      return "threshold";
+    case Policy::hybrid:
+      return "hybrid";
+    case Policy::adaptive:
+      return "adaptive";
+  }
+  return "unknown";
+}
+
+std::optional<Policy> policy_from_string(std::string_view text) noexcept {
+  for (const auto policy : policies) {
+    if (to_string(policy) == text) return policy;
+  }
+  return std::nullopt;
+}
+
+Controller::Controller(Policy policy, const Parameters& parameters)
+    : policy_(policy), parameters_(parameters), state_(begin(policy, parameters)) {
+  const auto* fixed = std::get_if<Fixed>(&state_);
+  const bool is_fixed = fixed != nullptr;
+  last_ =
+      limited({is_fixed ? fixed->mode : Mode::colo, 0, is_fixed ? Reason::fixed : Reason::start});
+}
+
+Decision Controller::limited(Decision decision) const {
+  if (decision.due_s <= 0) {
+    decision.due_s = 1e-3 * (decision.mode == Mode::colo ? parameters_.colo_checkpoint_max_ms
+                                                         : parameters_.period_ms);
+  }
+  decision.due_s = std::max(decision.due_s, 1 / parameters_.checkpoint_rate_max);
+  decision.due_s = std::min(decision.due_s, parameters_.colo_checkpoint_max_ms / 1e3);
+  return decision;
+}
+
+Decision Controller::decide(const Observation& observed) {
+  const auto cycle = sane(observed);
+  window_.add(cycle, parameters_.window_s);
+  last_ = limited(
+      std::visit([&](auto& policy) { return decide_with(policy, cycle, parameters_); }, state_));
+  return last_;
+}
+
+void Controller::change(Policy policy, const Parameters& parameters) {
+  if (policy != policy_) {
+    auto window = std::move(window_);
+    *this = Controller(policy, parameters);
+    window_ = std::move(window);
+    return;
+  }
+  parameters_ = parameters;
+  last_ = limited({last_.mode, 0, last_.reason});
+}
+
+std::vector<Figure> Controller::figures() const {
+  std::vector<Figure> figures{
+      {"downtime_ratio", window_.downtime_ratio()},
+      {"checkpoints_per_second", window_.checkpoints_per_second()},
+  };
+  if (const auto* threshold = std::get_if<Threshold>(&state_)) {
+    figures.push_back({"average_interval_ms", threshold->recent.average_uptime() * 1e3});
+    figures.push_back({"stay_left", threshold->stay_left});
+  } else if (const auto* hybrid = std::get_if<Hybrid>(&state_)) {
+    figures.push_back({"colo_downtime_ratio", hybrid->window.downtime_ratio()});
+    figures.push_back({"downtime_ratio_bound", hybrid->bound});
+    figures.push_back({"b", hybrid->b});
+    figures.push_back({"sigma", hybrid->sigma});
+  } else if (const auto* adaptive = std::get_if<Adaptive>(&state_)) {
+    adaptive->add_figures(figures);
+  }
+  return figures;
+}
+
+std::string_view Controller::state_name() const {
+  if (const auto* hybrid = std::get_if<Hybrid>(&state_)) return to_string(hybrid->state);
+  return to_string(last_.mode);
+}
+
+void Controller::restore(State state, Window window, Decision last) {
+  state_ = std::move(state);
+  window_ = std::move(window);
+  last_ = last;
+}
+
+}  // namespace tandem::controller
