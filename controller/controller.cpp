@@ -9,6 +9,8 @@ namespace {
 
 constexpr double seconds_max = 1e6;  // longer than any epoch; what claims more is wrong
 
+constexpr double periodic_max_s = 60;  // the longest period that can be set
+
 double sane_seconds(double value) {
   return std::isfinite(value) ? std::clamp(value, 0.0, seconds_max) : 0;
 }
@@ -41,6 +43,15 @@ Decision decide_with(Fixed& fixed, const Observation&, const Parameters&) {
 }
 Decision decide_with(auto& policy, const Observation& cycle, const Parameters& parameters) {
   return policy.decide(cycle, parameters);
+}
+
+/// The state keeps within the limits of parameters that have changed under it.
+void fit(auto&, const Parameters&) {}
+void fit(Threshold& threshold, const Parameters& parameters) {
+  threshold.fit(parameters);
+}
+void fit(Hybrid& hybrid, const Parameters& parameters) {
+  hybrid.fit(parameters);
 }
 
 }  // namespace
@@ -77,12 +88,12 @@ Controller::Controller(Policy policy, const Parameters& parameters)
 }
 
 Decision Controller::limited(Decision decision) const {
-  if (decision.due_s <= 0) {
-    decision.due_s = 1e-3 * (decision.mode == Mode::colo ? parameters_.colo_checkpoint_max_ms
-                                                         : parameters_.period_ms);
-  }
-  decision.due_s = std::max(decision.due_s, 1 / parameters_.checkpoint_rate_max);
-  decision.due_s = std::min(decision.due_s, parameters_.colo_checkpoint_max_ms / 1e3);
+  const auto colo_max_s = parameters_.colo_checkpoint_max_ms / 1e3;
+  const bool is_colo = decision.mode == Mode::colo;
+  // Written so that what is not a number counts as nothing said.
+  if (!(decision.due_s > 0)) decision.due_s = is_colo ? colo_max_s : parameters_.period_ms / 1e3;
+  const auto longest_s = is_colo ? colo_max_s : periodic_max_s;
+  decision.due_s = std::clamp(decision.due_s, 1 / parameters_.checkpoint_rate_max, longest_s);
   return decision;
 }
 
@@ -102,6 +113,7 @@ void Controller::change(Policy policy, const Parameters& parameters) {
     return;
   }
   parameters_ = parameters;
+  std::visit([&](auto& present) { fit(present, parameters); }, state_);
   last_ = limited({last_.mode, 0, last_.reason});
 }
 

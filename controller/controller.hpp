@@ -43,13 +43,12 @@ class Controller {
 
   Controller(Policy policy, const Parameters& parameters);
 
-  /// Before anything has been seen, and after a change of policy or parameters.
-  [[nodiscard]] Decision first() const;
   /// After each cycle. Whatever the observation says, the numbers stay finite, and the next
   /// checkpoint is not due before 1 / checkpoint_rate_max.
   Decision decide(const Observation& cycle);
 
-  /// The policy begins anew if it is another one; else it goes on from its state.
+  /// The policy begins anew if it is another one; else it goes on from its state, within the new
+  /// limits. last() then says what is wanted until the next cycle.
   void change(Policy policy, const Parameters& parameters);
 
   [[nodiscard]] Policy policy() const noexcept { return policy_; }
@@ -64,6 +63,7 @@ class Controller {
   [[nodiscard]] const State& state() const noexcept { return state_; }
   /// For a recording: continues where another controller was. The state must be of the policy.
   void restore(State state, Window window, Decision last);
+  /// What was decided last; before the first cycle, what the policy begins with.
   [[nodiscard]] const Decision& last() const noexcept { return last_; }
 
  private:

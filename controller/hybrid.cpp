@@ -16,9 +16,9 @@ Hybrid::Hybrid(const Parameters& p)
       bound(std::clamp(p.hybrid_bound_start, p.hybrid_bound_min, p.hybrid_bound_max)) {}
 
 Decision Hybrid::decide(const Observation& cycle, const Parameters& p) {
-  // A pair's first epoch is periodic, whatever is wanted.
   const auto wanted = state == State::periodic ? Mode::periodic : Mode::colo;
-  if (cycle.mode != wanted) return stay_in(wanted);
+  // An epoch in the other mode says nothing: a pair's first one is periodic, whatever is wanted.
+  if (cycle.mode != wanted) return {wanted, 0, unseen(wanted)};
   if (state != State::periodic) window.add(cycle, p.window_s);
   switch (state) {
     case State::periodic:
@@ -62,9 +62,13 @@ Decision Hybrid::step_colo(const Parameters& p) {
   return stay_in(Mode::colo);
 }
 
+double Hybrid::stay(const Parameters& p) const {
+  return p.hybrid_stay + sigma + bound;
+}
+
 Decision Hybrid::leave_colo(const Parameters& p) {
   state = State::periodic;
-  b = p.hybrid_stay + sigma + bound;
+  b = stay(p);
   return {Mode::periodic, 0, Reason::over_bound};
 }
 
@@ -78,6 +82,12 @@ void Hybrid::regulate(const Observation& cycle, const Parameters& p) {
   bound += p.hybrid_gain * -change +
            p.hybrid_gain * step_s / p.hybrid_integral_time_s * (p.hybrid_set_point - rate);
   bound = std::clamp(bound, p.hybrid_bound_min, p.hybrid_bound_max);
+}
+
+void Hybrid::fit(const Parameters& p) {
+  sigma = std::clamp(sigma, p.hybrid_sigma_min, p.hybrid_sigma_max);
+  bound = std::clamp(bound, p.hybrid_bound_min, p.hybrid_bound_max);
+  if (state == State::periodic) b = std::min(b, stay(p));
 }
 
 std::string_view to_string(Hybrid::State state) noexcept {

@@ -32,6 +32,9 @@ struct Hybrid {
   /// The mode of the next epoch, and why; `due_s` is left to the caller.
   Decision decide(const Observation& cycle, const Parameters& parameters);
 
+  /// Keeps within parameters that have changed.
+  void fit(const Parameters& parameters);
+
   template <class Self, class Visit>
   static void fields(Self& self, Visit&& visit) {
     visit("state", self.state);
@@ -47,6 +50,8 @@ struct Hybrid {
   Decision step_periodic();
   Decision step_measuring(const Observation& cycle, const Parameters& parameters);
   Decision step_colo(const Parameters& parameters);
+  /// Periodic checkpoints of a stay in q1 that begins now.
+  [[nodiscard]] double stay(const Parameters& parameters) const;
   Decision leave_colo(const Parameters& parameters);
   void regulate(const Observation& cycle, const Parameters& parameters);
 };

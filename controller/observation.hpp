@@ -24,7 +24,7 @@ struct Observation {
 
 /// What led to the mode of the next epoch.
 enum class Reason {
-  start,       ///< nothing has been seen yet
+  start,       ///< nothing that counts has been seen yet
   fixed,       ///< the policy knows one mode only
   stay,        ///< nothing speaks against the present mode
   frequent,    ///< threshold: checkpoints come too often in colo mode
@@ -34,6 +34,11 @@ enum class Reason {
   probe,       ///< adaptive: what colo mode may gain is worth a trial
 };
 std::string_view to_string(Reason reason) noexcept;
+
+/// The reason of `threshold` and `hybrid` after an epoch in the other mode than the wanted one.
+constexpr Reason unseen(Mode wanted) noexcept {
+  return wanted == Mode::colo ? Reason::start : Reason::stay;
+}
 
 struct Decision {
   Mode mode = Mode::periodic;  ///< of the epoch that begins now

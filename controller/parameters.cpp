@@ -61,7 +61,7 @@ constexpr std::array table{
 
 std::string number(double value) {
   char text[32];
-  std::snprintf(text, sizeof text, "%g", value);
+  std::snprintf(text, sizeof text, "%.12g", value);
   return text;
 }
 
@@ -78,7 +78,7 @@ const ParameterInfo* find_parameter(std::string_view name) noexcept {
 
 std::optional<std::string> set(Parameters& parameters, std::string_view name, double value) {
   const auto* info = find_parameter(name);
-  if (info == nullptr) return "\"" + std::string(name) + "\" is not a parameter of the controller";
+  if (info == nullptr) return std::string(name) + " is not a parameter of the controller";
   // Written so that what is not a number is refused too.
   if (!(value >= info->min && value <= info->max)) {
     return std::string(name) + " is " + number(value) + "; expected " + number(info->min) + " to " +
@@ -97,6 +97,17 @@ std::optional<std::string> check(const Parameters& p) {
   }
   if (p.hybrid_bound_min > p.hybrid_bound_max) {
     return "hybrid_bound_min is above hybrid_bound_max";
+  }
+  if (p.hybrid_verdict > p.hybrid_measure) {
+    return "hybrid_verdict is above hybrid_measure: no trial of colo mode could fail";
+  }
+  if (p.period_ms * p.checkpoint_rate_max < 1000) {
+    return "a period of " + number(p.period_ms) + " ms is more than checkpoint_rate_max, " +
+           number(p.checkpoint_rate_max) + " checkpoints per second";
+  }
+  if (p.threshold_interval_ms >= p.colo_checkpoint_max_ms) {
+    return "threshold_interval_ms, " + number(p.threshold_interval_ms) + ", is not below the " +
+           number(p.colo_checkpoint_max_ms) + " ms after which colo mode takes a checkpoint anyway";
   }
   return std::nullopt;
 }

@@ -61,7 +61,8 @@ const ParameterInfo* find_parameter(std::string_view name) noexcept;
 /// with a fraction where none can be; then nothing is changed.
 std::optional<std::string> set(Parameters& parameters, std::string_view name, double value);
 
-/// What is wrong between parameters that are each in their range: a minimum above its maximum.
+/// What is wrong between parameters that are each in their range: a minimum above its maximum, a
+/// period that the limit on checkpoints forbids, a threshold that colo mode can never stay above.
 std::optional<std::string> check(const Parameters& parameters);
 
 }  // namespace tandem::controller

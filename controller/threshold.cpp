@@ -1,14 +1,18 @@
 #include "controller/threshold.hpp"
 
+#include <algorithm>
 #include <limits>
 
 namespace tandem::controller {
 
 Decision Threshold::decide(const Observation& cycle, const Parameters& p) {
-  if (cycle.mode == Mode::periodic) {
+  const auto wanted = stay_left > 0 ? Mode::periodic : Mode::colo;
+  // An epoch in the other mode says nothing: a pair's first one is periodic, whatever is wanted.
+  if (cycle.mode != wanted) return {wanted, 0, unseen(wanted)};
+  if (wanted == Mode::periodic) {
     stay_left -= 1;
-    recent.clear();
     if (stay_left > 0) return {Mode::periodic, 0, Reason::stay};
+    recent.clear();
     return {Mode::colo, 0, Reason::stay_over};
   }
   recent.add(cycle, std::numeric_limits<double>::infinity());
@@ -19,6 +23,10 @@ Decision Threshold::decide(const Observation& cycle, const Parameters& p) {
   }
   stay_left = p.threshold_stay;
   return {Mode::periodic, 0, Reason::frequent};
+}
+
+void Threshold::fit(const Parameters& p) {
+  stay_left = std::min(stay_left, p.threshold_stay);
 }
 
 }  // namespace tandem::controller

@@ -17,6 +17,9 @@ struct Threshold {
   /// The mode of the next epoch, and why; `due_s` is left to the caller.
   Decision decide(const Observation& cycle, const Parameters& parameters);
 
+  /// Keeps within parameters that have changed.
+  void fit(const Parameters& parameters);
+
   template <class Self, class Visit>
   static void fields(Self& self, Visit&& visit) {
     visit("stay_left", self.stay_left);

@@ -24,9 +24,11 @@ Sums sums(const std::deque<Window::Cycle>& cycles) noexcept {
 
 void Window::add(const Observation& cycle, double length_s) {
   cycles_.push_back({cycle.time_s, cycle.pause_s, cycle.uptime_s});
-  while (cycles_.size() > cycles_max || cycles_.front().time_s < cycle.time_s - length_s) {
-    cycles_.pop_front();
-  }
+  const auto outdated = [&](const Cycle& oldest) {
+    // Later than now: the clock went back, and the cycle would never be old enough.
+    return oldest.time_s < cycle.time_s - length_s || oldest.time_s > cycle.time_s;
+  };
+  while (cycles_.size() > cycles_max || outdated(cycles_.front())) cycles_.pop_front();
 }
 
 void Window::clear() {
@@ -47,7 +49,8 @@ double Window::downtime_ratio() const noexcept {
 double Window::checkpoints_per_second() const noexcept {
   const auto [pause_s, uptime_s] = sums(cycles_);
   const auto time_s = pause_s + uptime_s;
-  return time_s > 0 ? static_cast<double>(cycles_.size()) / time_s : 0;
+  if (time_s <= 0) return 0;
+  return std::min(static_cast<double>(cycles_.size()) / time_s, rate_max);
 }
 
 double Window::average_uptime() const noexcept {

@@ -13,7 +13,7 @@ class Window {
   /// More cycles than this are never kept, however short they are.
   static constexpr std::size_t cycles_max = 1024;
 
-  /// Takes a cycle in, and drops what ended longer than `length_s` before it.
+  /// Takes a cycle in, and drops what ended longer than `length_s` before it, or after it.
   void add(const Observation& cycle, double length_s);
   void clear();
   /// Drops the oldest until `count` are left.
@@ -21,7 +21,7 @@ class Window {
 
   /// ρ: average pause over average uptime; 0 for an empty window, downtime_ratio_max at most.
   [[nodiscard]] double downtime_ratio() const noexcept;
-  /// Cycles over the time they took; 0 for an empty window.
+  /// Cycles over the time they took; 0 for an empty window or no time, rate_max at most.
   [[nodiscard]] double checkpoints_per_second() const noexcept;
   /// Seconds; 0 for an empty window.
   [[nodiscard]] double average_uptime() const noexcept;
@@ -39,6 +39,8 @@ class Window {
 
   /// Instead of the infinity of a VM that never ran.
   static constexpr double downtime_ratio_max = 1000;
+  /// Keeps the rate of cycles that took next to no time finite.
+  static constexpr double rate_max = 1e6;
 
  private:
   std::deque<Cycle> cycles_;
