@@ -2,13 +2,22 @@
  *
  * The first line that a client sends decides what its connection does:
  *
- *   ECHO             sends back what comes
- *   SINK N           swallows what comes; after every N bytes, and at the client's FIN, says "COUNT
- * SUM" SOURCE SEED N    sends N bytes of stream SEED; every further line with a number grants so
- * many more RANDOM           answers each line "ID" with "ID " + 32 random bytes in hex + " " +
- * their CRC: two copies of the machine never answer alike DIAL ADDR PORT SEQ   opens a connection
- * to ADDR:PORT, on which it echoes, and answers "ok"; SEQ is the number of its SYN, "-" leaves it
- * to the kernel. Another line may follow.
+ * ECHO: sends back what comes.
+ *
+ * SINK N: swallows what comes; after every N bytes, and at the client's FIN, says "COUNT SUM".
+ *
+ * SOURCE SEED N: sends N bytes of stream SEED; every further line with a number grants so many
+ * more.
+ *
+ * RANDOM: answers each line "ID" with "ID ", 32 random bytes in hex, " " and their CRC. Two copies
+ * of the machine never answer alike.
+ *
+ * SERVE PAGES: a service that works in memory. Each line first writes to the next PAGES pages of
+ * 32 MiB. "R ID" is then answered as by RANDOM, "D ID" in the same form with the first 32 bytes of
+ * stream ID instead.
+ *
+ * DIAL ADDR PORT SEQ: opens a connection to ADDR:PORT, on which it echoes, and answers "ok"; SEQ is
+ * the number of its SYN, "-" leaves it to the kernel. Another line may follow.
  *
  * Streams and sums are those of peer_stream.h. What it cannot do it answers with "error: …" and
  * ends the connection. A UDP packet to the same port may hold "RANDOM ID" or "DIAL …" and is
@@ -17,7 +26,7 @@
  *
  * It is one poll() loop that wakes for nothing but its clients, and it opens no connection unasked.
  * What it says is a function of what it got, byte for byte and however that was cut into segments,
- * but for RANDOM.
+ * but for what it is asked to say at random.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -43,13 +52,15 @@ enum {
   LINE_BYTES_MAX = 96,
   ANSWER_BYTES_MAX = 128, /* the longest that one line is answered with */
   SINK_STEP_MIN = 512,
-  RANDOM_BYTES = 32,
+  TOKEN_BYTES = 32,
+  PAGE_BYTES = 4096,
+  PAGES = 8192, /* that SERVE works in */
 };
 /* Not in every <netinet/tcp.h>. */
 enum { PEER_TCP_NODELAY = 1, PEER_TCP_REPAIR = 19, PEER_REPAIR_QUEUE = 20, PEER_QUEUE_SEQ = 21 };
 enum { PEER_SEND_QUEUE = 2 };
 
-enum mode { UNUSED, CHOOSING, DIALING, ECHO, SINK, SOURCE, RANDOM };
+enum mode { UNUSED, CHOOSING, DIALING, ECHO, SINK, SOURCE, RANDOM, SERVE };
 
 struct connection {
   enum mode mode;
@@ -59,6 +70,7 @@ struct connection {
   size_t line_length;
   uint64_t count, sum, step;    /* SINK */
   uint64_t seed, position, end; /* SOURCE */
+  uint64_t pages;               /* SERVE */
   struct sockaddr_in dialed;    /* where this end dialed; family 0 if it did not */
   char line[LINE_BYTES_MAX];
   unsigned char out[OUT_BYTES];
@@ -66,6 +78,8 @@ struct connection {
 
 static struct connection connections[CONNECTIONS_MAX];
 static unsigned char in[OUT_BYTES];
+static volatile unsigned char memory[PAGES][PAGE_BYTES];
+static size_t next_page;
 
 static void drop(struct connection* c) {
   close(c->fd);
@@ -98,23 +112,28 @@ static void say(struct connection* c, const char* text, size_t length) {
   c->tail += length;
 }
 
+/* "ID ", the first bytes of a stream in hex, " " and the CRC of all that; returns the length. */
+static size_t token_answer(const char* id, uint64_t seed, char* answer, size_t size) {
+  unsigned char bytes[TOKEN_BYTES];
+  char hex[2 * TOKEN_BYTES + 1];
+  peer_stream_fill(seed, 0, bytes, sizeof bytes);
+  for (int i = 0; i < TOKEN_BYTES; ++i) snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+  int length = snprintf(answer, size, "%.20s %s", id, hex);
+  uint32_t crc = peer_crc32((const unsigned char*)answer, (size_t)length);
+  return (size_t)length +
+         (size_t)snprintf(answer + length, size - (size_t)length, " %08" PRIx32 "\n", crc);
+}
+
 /* The answer to a request for random bytes; returns its length. Two copies of a machine have the
  * same randomness until one of their kernels has gathered more, so that the time goes in, too: to
  * the nanosecond it is never the same in both. */
 static size_t random_answer(const char* id, char* answer, size_t size) {
-  unsigned char bytes[RANDOM_BYTES];
-  char hex[2 * RANDOM_BYTES + 1];
   uint64_t seed;
   struct timespec now;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed || clock_gettime(CLOCK_MONOTONIC, &now) != 0)
     return (size_t)snprintf(answer, size, "error: no randomness\n");
   seed ^= peer_stream_word((uint64_t)now.tv_sec, (uint64_t)now.tv_nsec);
-  peer_stream_fill(seed, 0, bytes, sizeof bytes);
-  for (int i = 0; i < RANDOM_BYTES; ++i) snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
-  int length = snprintf(answer, size, "%.20s %s", id, hex);
-  uint32_t crc = peer_crc32((const unsigned char*)answer, (size_t)length);
-  return (size_t)length +
-         (size_t)snprintf(answer + length, size - (size_t)length, " %08" PRIx32 "\n", crc);
+  return token_answer(id, seed, answer, size);
 }
 
 /* The kernel keeps a sequence number that is set before connect(), also when repair is off again.
@@ -172,17 +191,42 @@ static const char* number_in(const char* text, uint64_t* number) {
   return errno == 0 ? end : NULL;
 }
 
+static void work_in_memory(uint64_t pages) {
+  for (; pages > 0; --pages) {
+    ++*(volatile uint32_t*)memory[next_page];
+    next_page = (next_page + 1) % PAGES;
+  }
+}
+
+/* A request to SERVE: "D ID" or "R ID". Returns NULL, or what is wrong. */
+static const char* serve_line(struct connection* c) {
+  char answer[ANSWER_BYTES_MAX];
+  uint64_t id;
+  const char* rest = c->line[0] != 0 && c->line[1] == ' ' ? number_in(c->line + 2, &id) : NULL;
+  if (!rest || *rest != 0 || (c->line[0] != 'D' && c->line[0] != 'R'))
+    return "expected D ID or R ID";
+  work_in_memory(c->pages);
+  say(c, answer,
+      c->line[0] == 'R' ? random_answer(c->line + 2, answer, sizeof answer)
+                        : token_answer(c->line + 2, id, answer, sizeof answer));
+  return NULL;
+}
+
 /* A whole line has come, without its end. Returns 0 if the connection cannot go on. */
 static int answer_line(struct connection* c) {
   char answer[ANSWER_BYTES_MAX];
-  const char* problem = "expected ECHO, SINK N, SOURCE SEED N, RANDOM or DIAL ADDR PORT SEQ";
+  const char* problem =
+      "expected ECHO, SINK N, SOURCE SEED N, RANDOM, SERVE PAGES or DIAL ADDR PORT SEQ";
   const char* rest;
   uint64_t more;
   if (c->mode == RANDOM) {
     say(c, answer, random_answer(c->line, answer, sizeof answer));
     return 1;
   }
-  if (c->mode == SOURCE) {
+  if (c->mode == SERVE) {
+    problem = serve_line(c);
+    if (!problem) return 1;
+  } else if (c->mode == SOURCE) {
     rest = number_in(c->line, &more);
     if (rest && *rest == 0 && more <= UINT64_MAX - c->end) {
       c->end += more;
@@ -195,6 +239,13 @@ static int answer_line(struct connection* c) {
   } else if (strcmp(c->line, "RANDOM") == 0) {
     c->mode = RANDOM;
     return 1;
+  } else if (strncmp(c->line, "SERVE ", 6) == 0) {
+    rest = number_in(c->line + 6, &c->pages);
+    if (rest && *rest == 0 && c->pages <= PAGES) {
+      c->mode = SERVE;
+      return 1;
+    }
+    problem = "SERVE: expected a number of at most 8192";
   } else if (strncmp(c->line, "SINK ", 5) == 0) {
     rest = number_in(c->line + 5, &c->step);
     if (rest && *rest == 0 && c->step >= SINK_STEP_MIN) {

@@ -11,6 +11,8 @@ namespace tandem::survival {
 namespace {
 
 constexpr std::size_t line_bytes_max = 256;
+// What RANDOM and SERVE answer with.
+constexpr std::size_t token_bytes = 32;
 
 const unsigned char* raw(std::string_view bytes) {
   return reinterpret_cast<const unsigned char*>(bytes.data());
@@ -258,7 +260,7 @@ class RandomService final : public Exchange {
     return lines_.feed(bytes, [&](std::string_view line) -> Result<void> {
       const auto id = std::to_string(account_.requests);
       if (!waiting_) return unexpected(line, "nothing: request " + id + " was answered before");
-      const auto body = line.substr(0, std::min(line.size(), id.size() + 1 + 64));
+      const auto body = line.substr(0, std::min(line.size(), id.size() + 1 + 2 * token_bytes));
       const auto right = std::string(body) + " " + hex(peer_crc32(raw(body), body.size()), 8);
       if (!line.starts_with(id + " ") || line != right || body == last_)
         return unexpected(line, "id " + id + ", 32 new bytes and their checksum");
@@ -284,6 +286,84 @@ class RandomService final : public Exchange {
   Time next_, asked_;
   bool opened_ = false, waiting_ = false;
   std::string last_;
+  Lines lines_{"\n"};
+};
+
+class Service final : public Exchange {
+ public:
+  explicit Service(const ServiceOptions& options) : options_(options) {}
+
+  void produce(Time now, std::string& out) override {
+    if (!opened_) out += "SERVE " + std::to_string(options_.pages) + "\n";
+    opened_ = true;
+    while (!finishing_ && out.size() < out_bytes_max) {
+      const auto when = next();
+      if (when > now || when >= options_.end) return;
+      ++account_.requests;
+      const bool random = options_.random(when);
+      const auto line = (random ? "R " : "D ") + std::to_string(account_.requests) + "\n";
+      account_.sent += line.size();
+      out += line;
+      waiting_.push_back({when, random});
+    }
+  }
+
+  std::optional<Time> due() const override {
+    const auto when = next();
+    if (finishing_ || when >= options_.end) return std::nullopt;
+    return when;
+  }
+
+  Result<void> consume(std::string_view bytes, Time now) override {
+    return lines_.feed(bytes, [&](std::string_view line) -> Result<void> {
+      if (waiting_.empty()) return unexpected(line, "nothing");
+      const auto [when, random] = waiting_.front();
+      if (auto right = check(line, account_.replies + 1, random); !right) return right;
+      waiting_.pop_front();
+      account_.received += line.size() + 1;
+      ++account_.replies;
+      account_.answers.push_back(now);
+      account_.latencies.push_back({when, now - when});
+      return {};
+    });
+  }
+
+  bool settled() const override { return finishing_ && waiting_.empty(); }
+  bool complete() const override { return waiting_.empty(); }
+  std::string missing() const override {
+    return std::to_string(waiting_.size()) + " of " + std::to_string(account_.requests) +
+           " requests are not answered";
+  }
+
+ private:
+  // By multiplication: the rate stays right however long it goes on.
+  Time next() const {
+    const std::chrono::duration<double> since_begin(static_cast<double>(account_.requests) /
+                                                    options_.requests_per_second);
+    return options_.begin + std::chrono::duration_cast<Time::duration>(since_begin);
+  }
+
+  Result<void> check(std::string_view line, std::uint64_t number, bool random) {
+    const auto id = std::to_string(number);
+    std::string known;
+    append_stream(known, number, 0, token_bytes);
+    auto token = id + " ";
+    for (const char byte : known) token += hex(static_cast<unsigned char>(byte), 2);
+    const std::string body(line.substr(0, std::min(line.size(), token.size())));
+    const bool sealed = line == body + " " + hex(peer_crc32(raw(body), body.size()), 8);
+    if (!sealed || (body == token) == random || !body.starts_with(id + " "))
+      return unexpected(line, "id " + id + (random ? ", 32 random bytes" : ", 32 known bytes") +
+                                  " and their checksum");
+    return {};
+  }
+
+  struct Request {
+    Time due;
+    bool random = false;
+  };
+  ServiceOptions options_;
+  bool opened_ = false;
+  std::deque<Request> waiting_;
   Lines lines_{"\n"};
 };
 
@@ -351,6 +431,10 @@ std::unique_ptr<Exchange> make_download(std::uint64_t seed, std::uint64_t window
 
 std::unique_ptr<Exchange> make_random(std::chrono::milliseconds interval, Time now) {
   return std::make_unique<RandomService>(interval, now);
+}
+
+std::unique_ptr<Exchange> make_service(const ServiceOptions& options) {
+  return std::make_unique<Service>(options);
 }
 
 std::unique_ptr<Exchange> make_counter(const CounterOptions& options, Time now) {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -84,6 +85,17 @@ std::unique_ptr<Exchange> make_download(std::uint64_t seed, std::uint64_t window
 /// Requests for random bytes, one at a time: the next one `interval` after the last reply. Every id
 /// is answered once, in order, with the right checksum and with bytes that were not seen before.
 std::unique_ptr<Exchange> make_random(std::chrono::milliseconds interval, Time now);
+
+/// Requests to peerd's SERVE at a steady rate, none of which is left out however late the answers
+/// are. An answer is known beforehand, or it is random, and then it carries its checksum.
+struct ServiceOptions {
+  std::uint64_t pages = 0;  ///< that each request writes to
+  double requests_per_second = 50;
+  Time begin{}, end{};  ///< requests are due in [begin, end)
+  std::function<bool(Time due)>
+      random;  ///< whether the request that is due then asks for a random answer
+};
+std::unique_ptr<Exchange> make_service(const ServiceOptions& options);
 
 /// redis's INCR on a key of its own: each reply must be the number of the request. Open-loop at
 /// `requests_per_second` with at most `window` unanswered, or with 0 closed-loop, one at a time.

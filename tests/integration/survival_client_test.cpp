@@ -101,6 +101,13 @@ class SurvivalClient : public testing::Test {
     client_->open(make_upload(2, 65536), {});
     client_->open(make_download(3, 1 << 20), {});
     client_->open(make_random(1ms, now), {});
+    ServiceOptions service;
+    service.pages = 5000;
+    service.requests_per_second = 200;
+    service.begin = now;
+    service.end = now + 60s;
+    service.random = [now](Time due) { return due > now + 100ms; };
+    client_->open(make_service(service), {});
     client_->open(make_echo({.seed = 4, .messages_per_second = 200, .says_echo = false}, now),
                   {.by = Opening::By::guest});
   }
@@ -117,7 +124,7 @@ TEST_F(SurvivalClient, FindsNothingWrongWhenNothingIs) {
   open_one_of_each();
   wait_for_replies(50);
   const auto outcomes = client_->finish_all(10s).get();
-  ASSERT_EQ(outcomes.size(), 5U);
+  ASSERT_EQ(outcomes.size(), 6U);
   for (const auto& outcome : outcomes) {
     EXPECT_TRUE(outcome.survived) << outcome.problem;
     EXPECT_GE(outcome.account.replies, 50U);

@@ -210,6 +210,67 @@ TEST(RandomExchange, RefusesAWrongIdAWrongChecksumAndOldBytes) {
   EXPECT_FALSE(asked(1)->consume("error: no randomness\n", start));
 }
 
+// peerd's answer to a request of SERVE for what is known beforehand.
+std::string known_reply(std::uint64_t id) {
+  auto body = std::to_string(id) + " ";
+  for (const char byte : stream(id, 0, 32)) body += hex(static_cast<unsigned char>(byte), 2);
+  return body + " " + hex(crc_of(body), 8) + "\n";
+}
+
+// 100 requests a second for a second, random from its half on.
+std::unique_ptr<Exchange> service() {
+  ServiceOptions options;
+  options.pages = 7;
+  options.requests_per_second = 100;
+  options.begin = start;
+  options.end = start + 1s;
+  options.random = [](Time due) { return due >= start + 500ms; };
+  return make_service(options);
+}
+
+TEST(ServiceExchange, LeavesNoRequestOutAndCountsFromWhenEachWasDue) {
+  const auto exchange = service();
+  EXPECT_EQ(produced(*exchange, start), "SERVE 7\nD 1\n");
+  EXPECT_EQ(exchange->due(), start + 10ms);
+  EXPECT_EQ(produced(*exchange, start + 30ms), "D 2\nD 3\nD 4\n");
+  ASSERT_TRUE(exchange->consume(known_reply(1) + known_reply(2), start + 40ms));
+  EXPECT_EQ(exchange->account().latencies.at(0).took, 40ms);
+  EXPECT_EQ(exchange->account().latencies.at(1).took, 30ms);
+  EXPECT_FALSE(exchange->complete());
+}
+
+TEST(ServiceExchange, AsksForRandomAnswersWhenItIsTimeAndEndsWithItsTime) {
+  const auto exchange = service();
+  const auto all = produced(*exchange, start + 2s);
+  EXPECT_THAT(all, HasSubstr("D 50\nR 51\n"));
+  EXPECT_THAT(all, testing::EndsWith("R 100\n"));
+  EXPECT_EQ(exchange->due(), std::nullopt);
+  EXPECT_EQ(exchange->account().requests, 100U);
+}
+
+TEST(ServiceExchange, RefusesAnAnswerOfTheOtherKindAWrongOneAndOneTooMany) {
+  const auto asked = [](Time when) {
+    auto exchange = service();
+    (void)produced(*exchange, when);
+    return exchange;
+  };
+  EXPECT_FALSE(asked(start)->consume(random_reply("1"), start)) << "random";
+  EXPECT_FALSE(asked(start + 10ms)->consume(known_reply(2), start)) << "out of order";
+  EXPECT_FALSE(asked(start)->consume(known_reply(1) + known_reply(2), start)) << "unasked";
+  auto damaged = known_reply(1);
+  damaged[5] = damaged[5] == '0' ? '1' : '0';
+  EXPECT_FALSE(asked(start)->consume(damaged, start)) << "damaged";
+
+  const auto exchange = asked(start + 500ms);
+  for (std::uint64_t id = 1; id <= 50; ++id)
+    ASSERT_TRUE(exchange->consume(known_reply(id), start + 501ms));
+  EXPECT_FALSE(exchange->consume(known_reply(51), start + 501ms)) << "known";
+  const auto other = asked(start + 500ms);
+  for (std::uint64_t id = 1; id <= 50; ++id)
+    ASSERT_TRUE(other->consume(known_reply(id), start + 501ms));
+  EXPECT_TRUE(other->consume(random_reply("51"), start + 501ms));
+}
+
 TEST(CounterExchange, ExpectsEveryNumberInTurn) {
   const auto counter = make_counter({.key = "k", .requests_per_second = 100}, start);
   EXPECT_EQ(produced(*counter, start), "INCR k\r\n");
