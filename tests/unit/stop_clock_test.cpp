@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
+#include <random>
 #include <thread>
 
 #include "engine/daemon/event_log.hpp"
@@ -80,6 +82,62 @@ TEST(StopClock, KeepsTheNewestPausesForPercentilesAndAllForTheRest) {
   EXPECT_EQ(json["count"], 5001);
   EXPECT_DOUBLE_EQ(json["p99"], 2.0) << "the long one is too old";
   EXPECT_DOUBLE_EQ(json["max"], 500.0);
+}
+
+TEST(StopClock, PercentilesAreThoseOfThePausesThatAreKept) {
+  StopClock clock;
+  clock.restart(kBegin, false);
+  std::vector<double> all;
+  std::mt19937 random(1);
+  std::uniform_int_distribution<int> length(0, 50);
+  for (int i = 0; i < 9000; ++i) {
+    all.push_back(length(random));
+    pause(clock, i * 1000ms, std::chrono::milliseconds(static_cast<int>(all.back())));
+  }
+  all.erase(all.begin(), all.end() - 4096);
+  std::ranges::sort(all);
+  EXPECT_DOUBLE_EQ(clock.to_json()["p50"], all[2047]);
+  EXPECT_DOUBLE_EQ(clock.to_json()["p99"], all[4054]);
+}
+
+TEST(StopClock, TheTimeThatWasSpentIsKeptThroughRestarts) {
+  StopClock clock;
+  EXPECT_EQ(clock.spent(kBegin).running, 0s) << "there is no process yet";
+  clock.restart(kBegin, false);
+  pause(clock, 1s, 250ms);
+  clock.restart(kBegin + 2s, false);
+  clock.stopped(kBegin + 3s);
+  const auto spent = clock.spent(kBegin + 4s);
+  EXPECT_DOUBLE_EQ(spent.running.count(), 2.75);
+  EXPECT_DOUBLE_EQ(spent.stopped.count(), 1.25);
+}
+
+TEST(StopClock, NoTimeIsSpentWithoutAProcess) {
+  StopClock clock;
+  clock.restart(kBegin, false);
+  clock.halt(kBegin + 1s);
+  EXPECT_DOUBLE_EQ(clock.spent(kBegin + 9s).running.count(), 1.0);
+  clock.restart(kBegin + 10s, true);
+  EXPECT_DOUBLE_EQ(clock.spent(kBegin + 12s).running.count(), 1.0);
+  EXPECT_DOUBLE_EQ(clock.spent(kBegin + 12s).stopped.count(), 2.0);
+}
+
+TEST(StopClock, AWallClockThatIsSetBackTakesNoTimeAway) {
+  StopClock clock;
+  clock.restart(kBegin, false);
+  clock.stopped(kBegin + 5s);
+  clock.resumed(kBegin - 100s);
+  EXPECT_DOUBLE_EQ(clock.spent(kBegin - 99s).running.count(), 6.0);
+  EXPECT_DOUBLE_EQ(clock.spent(kBegin - 99s).stopped.count(), 0.0);
+  EXPECT_DOUBLE_EQ(clock.to_json()["mean"], 0.0) << "and no pause is shorter than nothing";
+}
+
+TEST(StopClock, APauseIsToldWhenItEnds) {
+  StopClock clock;
+  clock.restart(kBegin, false);
+  EXPECT_FALSE(clock.resumed(kBegin));
+  clock.stopped(kBegin);
+  EXPECT_EQ(clock.resumed(kBegin + 7ms), StopClock::Milliseconds(7));
 }
 
 /// Every event is also a line in the daemon's log, which is of no interest here.
