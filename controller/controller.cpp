@@ -7,12 +7,13 @@
 namespace tandem::controller {
 namespace {
 
-constexpr double seconds_max = 1e6;  // longer than any epoch; what claims more is wrong
-
+constexpr double seconds_min = 1e-9;   // the clock's resolution; what claims less took no time
+constexpr double seconds_max = 1e6;    // longer than any epoch; what claims more is wrong
 constexpr double periodic_max_s = 60;  // the longest period that can be set
 
 double sane_seconds(double value) {
-  return std::isfinite(value) ? std::clamp(value, 0.0, seconds_max) : 0;
+  // Written so that what is not a number counts as no time.
+  return value >= seconds_min && std::isfinite(value) ? std::min(value, seconds_max) : 0;
 }
 
 Observation sane(Observation cycle) {
