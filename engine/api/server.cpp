@@ -4,39 +4,37 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http.hpp>
 #include <charconv>
+
+#include "engine/api/conversation.hpp"
 
 namespace tandem::api {
 namespace {
 
-namespace http = boost::beast::http;
 using asio::local::stream_protocol;
 
-constexpr std::size_t body_bytes_max = 256u << 10;
+constexpr ConversationLimits limits{};
 constexpr std::size_t connections_max = 128;
-constexpr auto request_limit = std::chrono::seconds(10);
 
-http::response<http::string_body> respond(unsigned status, const nlohmann::json& body,
-                                          unsigned version, bool keep_alive) {
-  http::response<http::string_body> response(static_cast<http::status>(status), version);
+HttpResponse respond(unsigned status, const nlohmann::json& body) {
+  HttpResponse response;
+  response.result(status);
   response.set(http::field::content_type, "application/json");
-  // Names and messages may hold bytes that are not UTF-8; they must not make an answer impossible.
-  response.body() = body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  response.keep_alive(keep_alive);
-  response.prepare_payload();
+  response.body() = to_text(body);
   return response;
+}
+
+}  // namespace
+
+std::string to_text(const nlohmann::json& body) {
+  // Names and messages may hold bytes that are not UTF-8; they must not make an answer impossible.
+  return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 nlohmann::json error_body(const Error& error) {
   return {{"error", {{"code", to_string(error.code)}, {"message", error.message}}}};
 }
-
-}  // namespace
 
 unsigned http_status(Errc code) noexcept {
   switch (code) {
@@ -81,6 +79,15 @@ Result<std::uint64_t> query_number(const Request& request, std::string_view key,
   return otherwise;
 }
 
+Request request_line(std::string_view method, std::string_view target) {
+  Request request;
+  request.method = method;
+  const auto question = target.find('?');
+  request.path = target.substr(0, question);
+  if (question != std::string_view::npos) request.query = target.substr(question + 1);
+  return request;
+}
+
 class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
  public:
   Impl(stream_protocol::acceptor acceptor, std::filesystem::path socket, Handler handler)
@@ -93,7 +100,7 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
       if (ec == asio::error::operation_aborted || !acceptor_.is_open()) co_return;
       if (ec) continue;
       if (connections_ >= connections_max) continue;  // closes it
-      asio::co_spawn(acceptor_.get_executor(), converse(std::move(connection)), asio::detached);
+      asio::co_spawn(acceptor_.get_executor(), serve_one(std::move(connection)), asio::detached);
     }
   }
 
@@ -106,40 +113,25 @@ class Server::Impl : public std::enable_shared_from_this<Server::Impl> {
   }
 
  private:
-  Task<void> converse(stream_protocol::socket connection) {
-    using namespace asio::experimental::awaitable_operators;
+  Task<void> serve_one(stream_protocol::socket connection) {
     const auto self = shared_from_this();
     ++connections_;
-    boost::beast::flat_buffer buffer(body_bytes_max + 65536);
-    asio::steady_timer deadline(connection.get_executor());
-    for (bool keep_alive = true; keep_alive;) {
-      http::request_parser<http::string_body> parser;
-      parser.body_limit(body_bytes_max);
-      deadline.expires_after(request_limit);
-      const auto read = co_await (http::async_read(connection, buffer, parser, use_tuple) ||
-                                  deadline.async_wait(use_tuple));
-      if (read.index() == 1 || std::get<0>(std::get<0>(read))) break;
-      const auto& request = parser.get();
-      keep_alive = request.keep_alive();
-      auto answered = co_await answer(request);
-      const auto status = answered ? 200u : http_status(answered.error().code);
-      const auto body = answered ? std::move(*answered) : error_body(answered.error());
-      const auto response = respond(status, body, request.version(), keep_alive);
-      deadline.expires_after(request_limit);
-      const auto written = co_await (http::async_write(connection, response, use_tuple) ||
-                                     deadline.async_wait(use_tuple));
-      if (written.index() == 1 || std::get<0>(std::get<0>(written))) break;
-    }
+    auto answer = [this](const HttpRequest& request) { return respond_to(request); };
+    auto refuse = [](unsigned status) {
+      return respond(status, error_body({Errc::invalid_input, "the request cannot be read"}));
+    };
+    co_await converse(std::move(connection), limits, answer, refuse);
     --connections_;
   }
 
-  Task<Result<nlohmann::json>> answer(const http::request<http::string_body>& message) {
-    Request request;
-    request.method = std::string(message.method_string());
-    const std::string target(message.target());
-    const auto question = target.find('?');
-    request.path = target.substr(0, question);
-    if (question != std::string::npos) request.query = target.substr(question + 1);
+  Task<HttpResponse> respond_to(const HttpRequest& request) {
+    const auto answered = co_await answer(request);
+    if (answered) co_return respond(200, *answered);
+    co_return respond(http_status(answered.error().code), error_body(answered.error()));
+  }
+
+  Task<Result<nlohmann::json>> answer(const HttpRequest& message) {
+    auto request = request_line(message.method_string(), message.target());
     if (!message.body().empty()) {
       request.body = nlohmann::json::parse(message.body(), nullptr, false);
       if (!request.body.is_object()) {

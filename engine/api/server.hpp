@@ -19,6 +19,9 @@ struct Request {
   nlohmann::json body = nlohmann::json::object();
 };
 
+/// From the method and target of a request, without a body.
+Request request_line(std::string_view method, std::string_view target);
+
 /// The value of `key` in a query, or `otherwise`. Errc::invalid_input if it is not a whole number
 /// up to `max`.
 Result<std::uint64_t> query_number(const Request& request, std::string_view key,
@@ -26,6 +29,10 @@ Result<std::uint64_t> query_number(const Request& request, std::string_view key,
 
 /// The HTTP status that stands for an error.
 unsigned http_status(Errc code) noexcept;
+
+/// JSON as it goes out, and what an error looks like in it.
+std::string to_text(const nlohmann::json& body);
+nlohmann::json error_body(const Error& error);
 
 class Server {
  public:
