@@ -7,7 +7,7 @@
 #include <limits>
 #include <sstream>
 
-#include "controller/parameters.hpp"
+#include "controller/controller.hpp"
 
 namespace tandem::controller {
 namespace {
@@ -150,18 +150,35 @@ TEST(ControllerParameters, ATrialThatCannotFailIsRefused) {
   EXPECT_THAT(check(parameters).value_or(""), StartsWith("hybrid_verdict is above hybrid_measure"));
 }
 
-TEST(ControllerDocs, TheDocumentHasTheTableOfParameters) {
+std::string document() {
   std::ifstream file(TANDEM_SOURCE_DIR "/docs/controller.md");
-  ASSERT_TRUE(file) << "docs/controller.md cannot be read";
+  if (!file) ADD_FAILURE() << "docs/controller.md cannot be read";
   std::ostringstream text;
   text << file.rdbuf();
+  return text.str();
+}
+
+TEST(ControllerDocs, TheDocumentHasEveryFigureAndReason) {
+  const auto text = document();
+  for (const auto policy : policies) {
+    EXPECT_THAT(text, HasSubstr("\n| `" + std::string(to_string(policy)) + "` |"));
+    for (const auto& figure : Controller(policy, Parameters()).figures()) {
+      EXPECT_THAT(text, HasSubstr("\n| `" + std::string(figure.name) + "` |"));
+    }
+  }
+  for (int i = 0; i <= static_cast<int>(Reason::probe); ++i) {
+    EXPECT_THAT(text, HasSubstr("\n| `" + std::string(to_string(static_cast<Reason>(i))) + "` |"));
+  }
+}
+
+TEST(ControllerDocs, TheDocumentHasTheTableOfParameters) {
   std::string expected;
   for (const auto& info : parameter_table()) {
     expected += "| `" + std::string(info.name) + "` | " + number(Parameters().*info.value) + " | " +
                 number(info.min) + " to " + number(info.max) + (info.whole ? ", whole" : "") +
                 " | " + std::string(info.unit) + " | " + std::string(info.meaning) + " |\n";
   }
-  EXPECT_NE(text.str().find(expected), std::string::npos)
+  EXPECT_NE(document().find(expected), std::string::npos)
       << "these rows should stand there together:\n"
       << expected;
 }
