@@ -11,7 +11,7 @@ tandem_packages_build=(
 # To run the tests: test libraries, real QEMU, the guest image's parts, network tools.
 tandem_packages_test=(
   qemu-system-x86 libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
-  cpio lz4 xz-utils zstd binutils libc6-dev iproute2 redis-tools util-linux procps python3 groff-base tcpdump
+  cpio lz4 xz-utils zstd binutils libc6-dev iproute2 redis-tools util-linux procps python3 groff-base tcpdump gnuplot-nox
 )
 # To run the demonstrations. redis-tools holds the server's program, too; the package redis-server would
 # start a service on this host, which nobody asked for.
