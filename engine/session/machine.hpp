@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/error.hpp"
+#include "controller/mode.hpp"
 #include "engine/wire/protocol.hpp"
 
 namespace tandem::session {
@@ -19,16 +20,7 @@ namespace tandem::session {
 using Checkpoint = std::uint64_t;  ///< 0 is the initial synchronisation
 using Generation = std::uint64_t;  ///< how many times the pair has changed its primary
 
-/// How an epoch is run.
-enum class Mode {
-  periodic,  ///< the secondary VM stands still; output leaves with the next checkpoint
-  colo       ///< both VMs run on the same input; output leaves as soon as both have produced it
-};
-constexpr std::string_view to_string(Mode mode) noexcept {
-  return mode == Mode::colo ? "colo" : "periodic";
-}
-/// "periodic" or "colo"; Errc::invalid_input names the two.
-Result<Mode> mode_from_string(std::string_view text);
+using controller::Mode;  ///< how an epoch is run
 
 /// The arbiter's word.
 struct Granted {

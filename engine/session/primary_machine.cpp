@@ -29,7 +29,6 @@ void PrimaryMachine::handle(const PeerReady&, Actions& out) {
   phase_ = Phase::protecting;
   out.push_back(HoldOutput{});
   out.push_back(AnswerReady{});
-  if (wanted_ != mode_) out.push_back(TriggerCheckpoint{});
 }
 
 void PrimaryMachine::handle(const VmRequest&, Actions& out) {
@@ -38,11 +37,11 @@ void PrimaryMachine::handle(const VmRequest&, Actions& out) {
   if (phase_ == Phase::protecting) out.push_back(AnswerReply{});
 }
 
-void PrimaryMachine::handle(const VmSend&, Actions& out) {
+void PrimaryMachine::handle(const VmSend& event, Actions& out) {
   if (phase_ != Phase::protecting) return;
   ++last_;
   out.push_back(CloseEpoch{last_ - 1});
-  mode_ = wanted_;
+  mode_ = event.mode;
   out.push_back(BeginEpoch{last_, mode_});
 }
 
@@ -118,12 +117,6 @@ void PrimaryMachine::handle(const SwitchOver&, Actions& out) {
   if (phase_ != Phase::protecting || switching_) return;
   switching_ = true;
   if (!answer_held_) out.push_back(TriggerCheckpoint{});
-}
-
-void PrimaryMachine::handle(const SetMode& event, Actions& out) {
-  if (wanted_ == event.mode) return;
-  wanted_ = event.mode;
-  if (phase_ == Phase::protecting && mode_ != wanted_) out.push_back(TriggerCheckpoint{});
 }
 
 void PrimaryMachine::handle(const VmLost& event, Actions& out) {

@@ -13,7 +13,11 @@ namespace tandem::session {
 
 /// The primary VM's COLO stream.
 struct VmRequest {};  ///< CHECKPOINT_REQUEST: the VM runs and asks
-struct VmSend {};     ///< VMSTATE_SEND: the VM is stopped, all its output of the epoch is captured
+/// VMSTATE_SEND: the VM is stopped, all its output of the epoch is captured. The next epoch is to
+/// be run in `mode`.
+struct VmSend {
+  Mode mode;
+};
 struct VmCheckpoint {};  ///< the whole checkpoint is in memory
 struct VmStreamEnded {   ///< the stream broke or was malformed, and QEMU lives
   Error error;
@@ -28,14 +32,10 @@ struct PeerLoaded {
 };
 struct Unprotect {};   ///< an operator ends protection
 struct SwitchOver {};  ///< an operator wants the secondary to take over
-/// The epochs after the next checkpoint are to be run so.
-struct SetMode {
-  Mode mode;
-};
 
 using PrimaryEvent = std::variant<VmRequest, VmSend, VmCheckpoint, VmStreamEnded, VmShutdown,
                                   VmLost, VmRunning, PeerReady, PeerCommitted, PeerLoaded, PeerLost,
-                                  Granted, Denied, ArbiterSilent, Unprotect, SwitchOver, SetMode>;
+                                  Granted, Denied, ArbiterSilent, Unprotect, SwitchOver>;
 
 /// Answers to the VM's stream.
 struct AnswerReady {};  ///< CHECKPOINT_READY: the VM leaves the initial synchronisation and runs
@@ -93,12 +93,11 @@ class PrimaryMachine {
 
   struct Settings {
     Generation generation = 1;
-    Mode mode = Mode::periodic;  ///< from the first checkpoint on
     unsigned in_flight_max = 2;  ///< answered, not committed (R5)
     std::chrono::milliseconds claim_retry{200};
   };
   explicit PrimaryMachine(Settings settings)
-      : settings_(settings), generation_(settings.generation), wanted_(settings.mode) {}
+      : settings_(settings), generation_(settings.generation) {}
 
   /// What to do now, in this order.
   std::vector<PrimaryAction> on(const PrimaryEvent& event);
@@ -110,8 +109,6 @@ class PrimaryMachine {
   [[nodiscard]] Generation generation() const noexcept { return generation_; }
   /// Of the epoch that the VM is in. The first one, up to checkpoint 1, is always periodic.
   [[nodiscard]] Mode mode() const noexcept { return mode_; }
-  /// Of the epochs after the next checkpoint.
-  [[nodiscard]] Mode wanted_mode() const noexcept { return wanted_; }
   /// Checkpoints received whole and not committed.
   [[nodiscard]] std::uint64_t in_flight() const noexcept { return whole_ - committed_; }
   /// The VM is stopped and waits for its answer because the peer is slow.
@@ -120,7 +117,7 @@ class PrimaryMachine {
  private:
   using Actions = std::vector<PrimaryAction>;
   void handle(const VmRequest&, Actions& out);
-  void handle(const VmSend&, Actions& out);
+  void handle(const VmSend& event, Actions& out);
   void handle(const VmCheckpoint&, Actions& out);
   void handle(const VmStreamEnded& event, Actions& out);
   void handle(const VmShutdown&, Actions& out);
@@ -135,7 +132,6 @@ class PrimaryMachine {
   void handle(const ArbiterSilent& event, Actions& out);
   void handle(const Unprotect&, Actions& out);
   void handle(const SwitchOver&, Actions& out);
-  void handle(const SetMode& event, Actions& out);
 
   /// Stops relying on the peer and asks the arbiter who goes on. The VM's state stays as it is.
   void decide(FinishPrimary::Outcome if_granted, Error reason, bool close_lanes, Actions& out);
@@ -145,7 +141,6 @@ class PrimaryMachine {
   Settings settings_;
   Generation generation_;
   Phase phase_ = Phase::synchronising;
-  Mode wanted_;
   Mode mode_ = Mode::periodic;
   Checkpoint last_ = 0;   ///< newest begun
   Checkpoint whole_ = 0;  ///< newest received whole

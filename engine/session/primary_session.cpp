@@ -9,6 +9,7 @@
 
 #include "base/big_endian.hpp"
 #include "engine/checkpoint/digest.hpp"
+#include "engine/control/json.hpp"
 #include "engine/session/packet_frame.hpp"
 #include "qmp/commands.hpp"
 
@@ -21,8 +22,10 @@ using std::chrono::steady_clock;
 constexpr auto setup_limit = 30s;
 constexpr auto synchronisation_poll = 100ms;
 constexpr auto run_alone_limit = 10s;
-/// QEMU overhears a wish for a checkpoint that comes while it enters COLO or is at another one.
-constexpr auto ask_again = 500ms;
+/// QEMU takes a checkpoint by itself only if nobody has asked for one for longer than any epoch
+/// lasts.
+constexpr std::uint32_t checkpoint_delay_ms = 120'000;
+constexpr auto mode_poll = 100ms;
 constexpr auto comparison_tick = 10ms;
 constexpr auto mode_change_limit = 5s;
 constexpr std::size_t window_bytes_max = 1u << 20;
@@ -74,7 +77,8 @@ PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings sett
       vm_(std::move(vm)),
       arbiter_(arbiter),
       observer_(std::move(observer)),
-      machine_({.generation = settings_.generation, .mode = settings_.mode}),
+      machine_({.generation = settings_.generation}),
+      pacer_(executor, settings_.policy, settings_.parameters),
       // Where both hosts live and only the link is gone, the primary should be the first to notice:
       // a VM that stays where it is loses no work.
       peer_(executor, settings_, std::move(lanes), settings_.heartbeat_timeout * 3 / 4,
@@ -90,12 +94,14 @@ PrimarySession::PrimarySession(asio::any_io_executor executor, PairSettings sett
 Task<FinishPrimary> PrimarySession::run(std::string setup) {
   peer_.start(nursery_);
   nursery_.spawn(ship_checkpoints());
+  nursery_.spawn(pacer_.run([this] { return ask_for_checkpoint(); }));
   nursery_.spawn(start(std::move(setup)));
   while (!finished_ || opening_) co_await changed_.wait();
 
   // What was told to the peer last still has to reach it.
   peer_.say_farewell();
   close_stream();
+  pacer_.stop();
   for (const auto& channel : channels_) {
     channel->stop_serving();
     channel->trace({});
@@ -140,8 +146,7 @@ Task<Result<void>> PrimarySession::start_migration(std::string setup) {
   auto done = co_await qmp::set_capabilities(qmp, capabilities);
   if (!done) co_return done.error();
   qmp::MigrationParameters parameters;
-  delay_set_ = settings_.checkpoint_period;
-  parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(delay_set_.count());
+  parameters.checkpoint_delay_ms = checkpoint_delay_ms;
   parameters.max_bandwidth = 100'000'000'000;
   done = co_await qmp::set_parameters(qmp, parameters);
   if (!done) co_return done.error();
@@ -299,7 +304,7 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
       turn_ends = steady_clock::now() + turn_limit;
       // A difference that is found while the epoch is closed is settled by this checkpoint.
       closing_epoch_ = true;
-      dispatch(VmSend{});
+      dispatch(VmSend{pacer_.vm_stopped(machine_.last() + 1)});
       closing_epoch_ = false;
       const auto more = parser.parse(receiving_->bytes().subspan(parsed), sink, true);
       if (!more) co_return more.error();
@@ -310,7 +315,8 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
       if (parsed != receiving_->size()) {
         co_return Error{Errc::protocol, "bytes behind the end of a checkpoint"};
       }
-      counters_.dirty_bytes += sink.pages * colo::page_size;
+      checkpoint_page_bytes_ = sink.pages * colo::page_size;
+      counters_.dirty_bytes += checkpoint_page_bytes_;
       counters_.checkpoint_bytes_largest =
           std::max<std::uint64_t>(counters_.checkpoint_bytes_largest, receiving_->size());
       sink = RelaySink{};
@@ -371,7 +377,7 @@ Task<Result<void>> PrimarySession::attach_channels() {
     channel->serve(channel_handlers(channels_.size() - 1));
   }
   if (trace_.active()) start_trace();
-  if (settings_.mode == Mode::colo) {
+  if (may_mirror()) {
     const auto mirrored = co_await start_mirrors();
     if (!mirrored) co_return mirrored.error();
   }
@@ -398,7 +404,7 @@ Task<void> PrimarySession::stop_mirrors() {
   const auto channels = channels_;
   for (const auto& channel : channels) {
     // Somebody may have thought better of it meanwhile.
-    if (machine_.wanted_mode() == Mode::colo) break;
+    if (may_mirror()) break;
     if (channel->mirrors()) (void)co_await channel->stop_mirror(*vm_.qmp);
   }
   mirrors_changing_ = false;
@@ -442,7 +448,7 @@ void PrimarySession::send_input(std::size_t nic, Checkpoint epoch, proxy::FrameS
 }
 
 void PrimarySession::mismatched(const proxy::Mismatch& mismatch) {
-  if (checkpoint_asked_ || closing_epoch_) return;
+  if (pacer_.checkpoint_wanted() || closing_epoch_) return;
   if (machine_.phase() != PrimaryMachine::Phase::protecting) return;
   mismatches_.add(mismatch, std::chrono::system_clock::now());
   const auto flow = mismatch.flow == proxy::FlowKey{} ? "" : to_string(mismatch.flow);
@@ -452,7 +458,7 @@ void PrimarySession::mismatched(const proxy::Mismatch& mismatch) {
                    {"flow", flow},
                    {"detail", mismatch.detail},
                    {"epoch", epoch_}});
-  perform(TriggerCheckpoint{});
+  pacer_.mismatched();
 }
 
 Result<void> PrimarySession::hear_packets(const Frame& frame) {
@@ -520,23 +526,29 @@ void PrimarySession::trace_input(std::size_t nic, proxy::FrameSpan frames) {
   }
 }
 
-Task<Result<void>> PrimarySession::set_mode(Mode mode) {
+Task<Result<void>> PrimarySession::set_policy(controller::Policy policy,
+                                              controller::Parameters parameters) {
   const auto is_protected = [this] {
     return machine_.phase() == PrimaryMachine::Phase::protecting;
   };
   if (!is_protected()) co_return Error{Errc::conflict, settings_.vm + " is not protected"};
-  if (mode == Mode::colo) {
+  if (policy != controller::Policy::periodic) {
     const auto mirrored = co_await start_mirrors();
     if (!mirrored) co_return mirrored.error();
+    if (!is_protected())
+      co_return Error{Errc::conflict, settings_.vm + " is not protected any more"};
   }
-  dispatch(SetMode{mode});
+  pacer_.change(policy, parameters);
+  const auto wanted = pacer_.controller().last().mode;
+  const auto decisions = pacer_.log().decisions();
   const auto deadline = steady_clock::now() + mode_change_limit;
-  while (is_protected() && machine_.mode() != mode) {
+  while (is_protected() && machine_.mode() != wanted && pacer_.log().decisions() == decisions) {
     if (steady_clock::now() > deadline) {
       co_return Error{Errc::timed_out, "no checkpoint came to change the mode at"};
     }
-    co_await changed_.wait_for(ask_again);
+    co_await changed_.wait_for(mode_poll);
   }
+  if (!may_mirror()) co_await stop_mirrors();
   if (!is_protected()) co_return Error{Errc::conflict, settings_.vm + " is not protected any more"};
   co_return Result<void>();
 }
@@ -666,6 +678,7 @@ void PrimarySession::dispatch(const PrimaryEvent& event) {
 void PrimarySession::perform(const AnswerReady&) {
   ready_answered_ = true;
   answer_vm({colo::Message::checkpoint_ready});
+  pacer_.vm_runs(0);
 }
 
 void PrimarySession::perform(const AnswerReply&) {
@@ -675,6 +688,7 @@ void PrimarySession::perform(const AnswerReply&) {
 void PrimarySession::perform(const AnswerCheckpoint&) {
   vm_is_paused_ = false;
   answer_vm({colo::Message::vmstate_received, colo::Message::vmstate_loaded});
+  pacer_.vm_runs(checkpoint_page_bytes_);
 }
 
 void PrimarySession::perform(const HoldOutput&) {
@@ -696,7 +710,6 @@ void PrimarySession::perform(const BeginEpoch& action) {
   epoch_ = action.epoch;
   epoch_mode_ = action.mode;
   in_window_ = false;
-  checkpoint_asked_ = false;
   for (std::size_t nic = 0; nic < channels_.size(); ++nic) {
     channels_[nic]->begin_epoch(action.mode);
     auto& window = window_[nic];
@@ -705,13 +718,25 @@ void PrimarySession::perform(const BeginEpoch& action) {
     }
     window = {};
   }
-  // It may have been asked for before the mode was.
-  if (delay_set_ != checkpoint_delay()) perform(TriggerCheckpoint{});
-  if (!changes) return;
+  if (changes) tell_mode();
+}
+
+void PrimarySession::tell_mode() {
+  const auto& controller = pacer_.controller();
+  const auto reason = to_string(controller.last().reason);
+  const auto figures = control::to_json(controller.figures());
   observer_.event("mode",
-                  settings_.vm + " runs in " + std::string(to_string(action.mode)) + " mode",
-                  {{"mode", to_string(action.mode)}, {"checkpoint", action.epoch}});
-  if (action.mode == Mode::periodic) nursery_.spawn(stop_mirrors());
+                  settings_.vm + " runs in " + std::string(to_string(epoch_mode_)) +
+                      " mode: " + std::string(reason) + " " + figures.dump(),
+                  {{"mode", to_string(epoch_mode_)},
+                   {"checkpoint", epoch_},
+                   {"policy", to_string(controller.policy())},
+                   {"reason", reason},
+                   {"figures", figures}});
+}
+
+bool PrimarySession::may_mirror() const {
+  return pacer_.controller().policy() != controller::Policy::periodic;
 }
 
 void PrimarySession::perform(const SecondaryEntered&) {
@@ -732,29 +757,18 @@ void PrimarySession::perform(const Ship& action) {
       {action.checkpoint, action.mode, std::move(receiving_), std::move(translations)});
 }
 
-std::chrono::milliseconds PrimarySession::checkpoint_delay() const {
-  return machine_.wanted_mode() == Mode::colo ? settings_.colo_checkpoint_max
-                                              : settings_.checkpoint_period;
-}
-
 void PrimarySession::perform(const TriggerCheckpoint&) {
   if (machine_.phase() != PrimaryMachine::Phase::protecting) return;
-  if (checkpoint_asked_ && delay_set_ == checkpoint_delay()) return;
-  checkpoint_asked_ = true;
-  delay_set_ = checkpoint_delay();
-  nursery_.spawn(trigger_checkpoint());
+  pacer_.want_checkpoint();
 }
 
-Task<void> PrimarySession::trigger_checkpoint() {
-  const auto mine = ++checkpoints_asked_;
-  while (checkpoint_asked_ && checkpoints_asked_ == mine &&
-         machine_.phase() == PrimaryMachine::Phase::protecting) {
-    qmp::MigrationParameters parameters;
-    parameters.checkpoint_delay_ms = static_cast<std::uint32_t>(delay_set_.count());
-    const auto asked = co_await qmp::set_parameters(*vm_.qmp, parameters);
-    if (!asked && asked.error().code == Errc::closed) co_return;  // vm_lost() follows
-    co_await peer_.sleep(ask_again);
-  }
+Task<void> PrimarySession::ask_for_checkpoint() {
+  if (machine_.phase() != PrimaryMachine::Phase::protecting) co_return;
+  qmp::MigrationParameters parameters;
+  parameters.checkpoint_delay_ms = checkpoint_delay_ms;
+  // Setting it is the only way to ask, be it to what it was. If it fails, QEMU has ended and
+  // vm_lost() follows, or the pacer asks again.
+  (void)co_await qmp::set_parameters(*vm_.qmp, parameters);
 }
 
 void PrimarySession::perform(const TellPeer& action) {

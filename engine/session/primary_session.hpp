@@ -19,6 +19,7 @@
 #include "engine/session/input_queue.hpp"
 #include "engine/session/mismatch_log.hpp"
 #include "engine/session/net_channel.hpp"
+#include "engine/session/pacer.hpp"
 #include "engine/session/peer_link.hpp"
 #include "engine/session/primary_machine.hpp"
 #include "engine/session/session.hpp"
@@ -39,10 +40,10 @@ class PrimarySession {
   /// Resolves once the pair is protected, or with the reason why it never was.
   Task<Result<void>> wait_until_protected();
 
-  /// Runs the pair in this mode from the next checkpoint on, and asks for that at once. Returns
-  /// when it has begun; Errc::conflict if the VM is not protected, ::timed_out if no checkpoint
-  /// comes.
-  Task<Result<void>> set_mode(Mode mode);
+  /// Lets this policy decide from the next checkpoint on, and asks for that at once if the mode is
+  /// to change. Returns when that has begun; Errc::conflict if the VM is not protected, ::timed_out
+  /// if no checkpoint comes.
+  Task<Result<void>> set_policy(controller::Policy policy, controller::Parameters parameters);
   void unprotect();
   void switch_over();
   /// What was compared after record `after`, as docs/api.md has it. Recording begins with the first
@@ -58,6 +59,7 @@ class PrimarySession {
   /// Once run() has returned: the channels that still translate connections, for the VM's owner to
   /// serve.
   std::vector<NetChannel::Pointer> take_channels() { return std::move(channels_); }
+  [[nodiscard]] const Pacer& pacer() const noexcept { return pacer_; }
   [[nodiscard]] const MismatchLog& mismatches() const noexcept { return mismatches_; }
   [[nodiscard]] const InputCounters& input() const noexcept { return input_; }
   [[nodiscard]] const std::optional<FailoverTimes>& failover() const { return failover_.times(); }
@@ -93,8 +95,10 @@ class PrimarySession {
   Result<void> hear_packets(const Frame& frame);
   Task<void> watch_comparison();
   Task<Result<void>> start_mirrors();
-  [[nodiscard]] std::chrono::milliseconds checkpoint_delay() const;
   Task<void> stop_mirrors();
+  /// Whether the policy may take the pair into colo mode.
+  [[nodiscard]] bool may_mirror() const;
+  void tell_mode();
   Task<Result<void>> start_migration(std::string setup);
   Task<void> watch_synchronisation();
   Task<void> read_stream();
@@ -111,7 +115,7 @@ class PrimarySession {
   Task<void> run_alone();
   Task<void> open_gate();
   Task<void> kill_vm();
-  Task<void> trigger_checkpoint();
+  Task<void> ask_for_checkpoint();
 
   void answer_vm(std::initializer_list<colo::Message> messages);
   void peer_lost(Error error);
@@ -123,6 +127,7 @@ class PrimarySession {
   arbiter::Arbiter& arbiter_;
   Observer observer_;
   PrimaryMachine machine_;
+  Pacer pacer_;
   PeerLink peer_;
   Nursery nursery_;
   Signal changed_;  ///< any state that a coroutine here may wait for
@@ -159,9 +164,7 @@ class PrimarySession {
 
   bool setup_done_ = false;
   bool ready_answered_ = false;
-  bool checkpoint_asked_ = false;
-  std::uint64_t checkpoints_asked_ = 0;
-  std::chrono::milliseconds delay_set_{0};  ///< QEMU's x-checkpoint-delay
+  std::uint64_t checkpoint_page_bytes_ = 0;  ///< of the newest whole checkpoint
   bool opening_ = false;
   SessionCounters counters_;
   FailoverWatch failover_;

@@ -10,14 +10,6 @@
 
 namespace tandem::session {
 
-Result<Mode> mode_from_string(std::string_view text) {
-  for (const auto mode : {Mode::periodic, Mode::colo}) {
-    if (text == to_string(mode)) return mode;
-  }
-  return Error{Errc::invalid_input,
-               "there is no mode \"" + std::string(text) + "\": use periodic or colo"};
-}
-
 void FailoverWatch::begin(std::chrono::system_clock::time_point last_heard, std::string reason) {
   times_.emplace();
   times_->detection = std::chrono::system_clock::now() - last_heard;

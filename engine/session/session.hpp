@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "controller/controller.hpp"
 #include "engine/arbiter/arbiter.hpp"
 #include "engine/session/machine.hpp"
 #include "engine/session/net_channel.hpp"
@@ -35,9 +36,8 @@ struct PairSettings {
   Generation generation = 1;
   std::chrono::milliseconds heartbeat{100};
   std::chrono::milliseconds heartbeat_timeout{400};
-  Mode mode = Mode::periodic;                             ///< to begin with
-  std::chrono::milliseconds checkpoint_period{250};       ///< in periodic mode
-  std::chrono::milliseconds colo_checkpoint_max{10'000};  ///< in colo mode, at the latest
+  controller::Policy policy = controller::Policy::periodic;
+  controller::Parameters parameters;
   std::uint64_t checkpoint_bytes_max =
       0;  ///< from the VM's memory size; nothing larger is accepted
   std::vector<std::string> colo_capabilities;

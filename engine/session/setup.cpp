@@ -1,5 +1,7 @@
 #include "engine/session/setup.hpp"
 
+#include "engine/control/json.hpp"
+
 namespace tandem::session {
 namespace {
 
@@ -23,7 +25,8 @@ std::string encode_setup(const Setup& setup) {
                         {"generation", setup.settings.generation},
                         {"heartbeat_ms", setup.settings.heartbeat.count()},
                         {"heartbeat_timeout_ms", setup.settings.heartbeat_timeout.count()},
-                        {"checkpoint_period_ms", setup.settings.checkpoint_period.count()},
+                        {"policy", to_string(setup.settings.policy)},
+                        {"parameters", control::to_json(setup.settings.parameters)},
                         {"qemu_version", setup.qemu_version},
                         {"accelerator", setup.accelerator},
                         {"arbiter", setup.arbiter}}
@@ -38,10 +41,11 @@ Result<Setup> decode_setup(std::string_view text) {
     if (!definition) return with_context("the pair's set-up: vm", definition.error());
     const auto heartbeat = duration(json, "heartbeat_ms", 10, 10'000);
     const auto timeout = duration(json, "heartbeat_timeout_ms", 50, 60'000);
-    const auto period = duration(json, "checkpoint_period_ms", 10, 60'000);
-    for (const auto* checked : {&heartbeat, &timeout, &period}) {
+    for (const auto* checked : {&heartbeat, &timeout}) {
       if (!*checked) return with_context("the pair's set-up", checked->error());
     }
+    const auto policy = control::policy_from_string(json.at("policy").get<std::string>());
+    if (!policy) return with_context("the pair's set-up", policy.error());
     Setup setup;
     setup.settings.vm = definition->name;
     setup.settings.host = json.at("primary");
@@ -49,7 +53,9 @@ Result<Setup> decode_setup(std::string_view text) {
     setup.settings.generation = json.at("generation");
     setup.settings.heartbeat = *heartbeat;
     setup.settings.heartbeat_timeout = *timeout;
-    setup.settings.checkpoint_period = *period;
+    setup.settings.policy = *policy;
+    const auto set = control::set_parameters(json.at("parameters"), setup.settings.parameters);
+    if (!set) return with_context("the pair's set-up", set.error());
     setup.settings.checkpoint_bytes_max = checkpoint_bytes_max(definition->memory_mib);
     setup.qemu_version = json.at("qemu_version");
     setup.accelerator = json.at("accelerator");

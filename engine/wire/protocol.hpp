@@ -19,7 +19,7 @@
 namespace tandem::wire {
 
 /// Raised with every change that an older daemon would misunderstand; peers must have the same.
-inline constexpr std::uint16_t protocol_version = 2;
+inline constexpr std::uint16_t protocol_version = 3;
 
 enum class LaneKind : std::uint16_t { bulk = 1, packet = 2, control = 3 };
 std::string_view to_string(LaneKind kind) noexcept;

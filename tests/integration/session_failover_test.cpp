@@ -198,7 +198,7 @@ class SessionFailover : public testing::TestWithParam<Case> {
     settings.generation = generation;
     // The end of the lanes is what is tested; a busy machine shall not look like a silent peer.
     settings.heartbeat_timeout = 20s;
-    settings.checkpoint_period = 100ms;
+    settings.parameters.period_ms = 100;
     settings.checkpoint_bytes_max = checkpoint_bytes_max(kMemoryMib);
     settings.colo_capabilities = hypervisor::colo_capabilities(mine.qmp->version());
     return settings;

@@ -1,5 +1,5 @@
 // Both session machines against a small model of everything around them: two VMs, a network that
-// delays and breaks, an arbiter whose answers get lost, and an operator who changes the mode.
+// delays and breaks, an arbiter whose answers get lost, and a controller that changes the mode.
 // Random schedules, and after every step what must never be.
 //
 // A schedule is a list of numbers; each picks one of the steps that are possible then. When a
@@ -38,7 +38,7 @@ struct Faults {
 
 class Model {
  public:
-  Model(Faults faults, Mode mode) : faults_(faults), primary_({.generation = 1, .mode = mode}) {
+  Model(Faults faults, Mode mode) : faults_(faults), primary_({.generation = 1}), wanted_(mode) {
     record_ = *arbiter::establish(std::nullopt, "demo", "alpha", "beta");
   }
 
@@ -112,7 +112,7 @@ class Model {
         steps.push_back([this] {
           pvm_replied_ = false;
           pvm_ = Pvm::stopped;
-          primary(VmSend{});
+          primary(VmSend{wanted_});
         });
       }
     }
@@ -137,9 +137,8 @@ class Model {
     }
     if (alone_running_ && new_work) steps.push_back([this] { output(); });
     if (new_work && pvm_ == Pvm::running) {
-      const auto other = primary_.wanted_mode() == Mode::colo ? Mode::periodic : Mode::colo;
-      steps.push_back([this, other] {
-        if (++mode_wishes_ % 8 == 0) primary(SetMode{other});
+      steps.push_back([this] {
+        if (++mode_wishes_ % 8 == 0) wanted_ = wanted_ == Mode::colo ? Mode::periodic : Mode::colo;
       });
     }
 
@@ -605,6 +604,7 @@ class Model {
   std::deque<std::uint64_t> waiting_;
   std::uint64_t svm_seen_ = 0;  ///< what has come of the secondary's output in this epoch
   std::uint64_t compared_ = 0;
+  Mode wanted_;  ///< what a controller says of the next epoch
   std::uint32_t mode_wishes_ = 0;
   Checkpoint next_checkpoint_ = 1;
   std::map<Checkpoint, std::uint64_t> outputs_in_;

@@ -43,9 +43,9 @@ class PrimaryMachineTest : public testing::Test {
     ASSERT_EQ(machine_.phase(), Phase::protecting);
   }
   /// The VM's next checkpoint comes in, whole. Returns what its last byte causes.
-  Actions checkpoint() {
+  Actions checkpoint(Mode next = Mode::periodic) {
     on(VmRequest{});
-    on(VmSend{});
+    on(VmSend{next});
     return on(VmCheckpoint{});
   }
   void lose_peer() {
@@ -83,18 +83,17 @@ TEST_F(PrimaryMachineTest, R2_NothingIsReleasedBecauseThePeerHasLoaded) {
 TEST_F(PrimaryMachineTest, R3_AnEpochIsClosedWhenTheVmHasStoppedAndBeforeItRunsAgain) {
   protect();
   EXPECT_FALSE(has<CloseEpoch>(on(VmRequest{}))) << "it still runs";
-  const auto stopped = on(VmSend{});
+  const auto stopped = on(VmSend{Mode::periodic});
   ASSERT_TRUE(has<CloseEpoch>(stopped));
   EXPECT_EQ(find<CloseEpoch>(stopped)->epoch, 0u);
   EXPECT_TRUE(has<AnswerCheckpoint>(on(VmCheckpoint{})));
 }
 
-TEST_F(PrimaryMachineTest, AModeBeginsWithACheckpointWhichIsAskedForAtOnce) {
+TEST_F(PrimaryMachineTest, AModeBeginsWithACheckpoint) {
   protect();
-  EXPECT_TRUE(has<TriggerCheckpoint>(on(SetMode{Mode::colo})));
-  EXPECT_EQ(machine_.mode(), Mode::periodic);
   on(VmRequest{});
-  const auto stopped = on(VmSend{});
+  EXPECT_EQ(machine_.mode(), Mode::periodic);
+  const auto stopped = on(VmSend{Mode::colo});
   EXPECT_LT(place<CloseEpoch>(stopped), place<BeginEpoch>(stopped));
   EXPECT_EQ(find<BeginEpoch>(stopped)->epoch, 1u);
   EXPECT_EQ(find<BeginEpoch>(stopped)->mode, Mode::colo);
@@ -102,26 +101,15 @@ TEST_F(PrimaryMachineTest, AModeBeginsWithACheckpointWhichIsAskedForAtOnce) {
   EXPECT_EQ(machine_.mode(), Mode::colo);
 }
 
-TEST_F(PrimaryMachineTest, AModeThatChangesDuringACheckpointBeginsWithTheNext) {
+TEST_F(PrimaryMachineTest, TheFirstEpochIsPeriodic) {
   protect();
-  on(VmRequest{});
-  on(VmSend{});
-  on(SetMode{Mode::colo});
-  EXPECT_EQ(find<Ship>(on(VmCheckpoint{}))->mode, Mode::periodic);
-  EXPECT_EQ(find<Ship>(checkpoint())->mode, Mode::colo);
-}
-
-TEST_F(PrimaryMachineTest, APairThatIsToBeginInColoModeAsksForItsFirstCheckpoint) {
-  PrimaryMachine machine({.generation = 3, .mode = Mode::colo});
-  EXPECT_TRUE(has<TriggerCheckpoint>(machine.on(PeerReady{})));
-  EXPECT_EQ(machine.mode(), Mode::periodic) << "the peer's VM stands still until then";
+  EXPECT_EQ(machine_.mode(), Mode::periodic) << "the peer's VM stands still until checkpoint 1";
 }
 
 TEST_F(PrimaryMachineTest, R6_OnlyTheSecondaryOfThisEpochIsCompared) {
   protect();
-  on(SetMode{Mode::colo});
-  checkpoint();
-  checkpoint();
+  checkpoint(Mode::colo);
+  checkpoint(Mode::colo);
   on(PeerCommitted{1});
   on(PeerCommitted{2});
   EXPECT_FALSE(has<SecondaryEntered>(on(PeerLoaded{1}))) << "it runs in epoch 1, we in epoch 2";
@@ -154,7 +142,7 @@ TEST_F(PrimaryMachineTest, ACommitOutOfOrderIsALostPeer) {
     machine.on(PeerReady{});
     for (int i = 0; i < 2; ++i) {
       machine.on(VmRequest{});
-      machine.on(VmSend{});
+      machine.on(VmSend{Mode::periodic});
       machine.on(VmCheckpoint{});
     }
     const auto actions = machine.on(PeerCommitted{wrong});
@@ -166,7 +154,7 @@ TEST_F(PrimaryMachineTest, ACommitOutOfOrderIsALostPeer) {
 TEST_F(PrimaryMachineTest, ACommitOfACheckpointThatIsNotWholeIsALostPeer) {
   protect();
   on(VmRequest{});
-  on(VmSend{});
+  on(VmSend{Mode::periodic});
   const auto actions = on(PeerCommitted{1});
   EXPECT_FALSE(has<ReleaseThrough>(actions));
   EXPECT_EQ(machine_.phase(), Phase::deciding);
@@ -234,8 +222,9 @@ TEST_F(PrimaryMachineTest, R8_WhileTheArbiterIsAskedNothingIsReleasedAndTheVmIsN
   protect();
   checkpoint();
   lose_peer();
-  const std::vector<PrimaryEvent> late{PeerCommitted{1}, PeerLoaded{1},  PeerReady{}, VmRequest{},
-                                       VmSend{},         VmCheckpoint{}, VmRunning{}};
+  const std::vector<PrimaryEvent> late{PeerCommitted{1}, PeerLoaded{1},          PeerReady{},
+                                       VmRequest{},      VmSend{Mode::periodic}, VmCheckpoint{},
+                                       VmRunning{}};
   for (const auto& event : late) EXPECT_TRUE(on(event).empty()) << event.index();
 }
 

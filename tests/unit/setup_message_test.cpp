@@ -21,7 +21,8 @@ Setup example() {
   setup.settings.generation = 7;
   setup.settings.heartbeat = 50ms;
   setup.settings.heartbeat_timeout = 200ms;
-  setup.settings.checkpoint_period = 100ms;
+  setup.settings.policy = controller::Policy::hybrid;
+  setup.settings.parameters.period_ms = 100;
   setup.accelerator = "tcg";
   setup.qemu_version = "7.2.22";
   setup.arbiter = "local:/srv/arbiter";
@@ -43,7 +44,8 @@ TEST(Setup, RoundTripsEveryField) {
   EXPECT_EQ(decoded->settings.generation, 7u);
   EXPECT_EQ(decoded->settings.heartbeat, 50ms);
   EXPECT_EQ(decoded->settings.heartbeat_timeout, 200ms);
-  EXPECT_EQ(decoded->settings.checkpoint_period, 100ms);
+  EXPECT_EQ(decoded->settings.policy, controller::Policy::hybrid);
+  EXPECT_EQ(decoded->settings.parameters, setup.settings.parameters);
   EXPECT_EQ(decoded->accelerator, setup.accelerator);
   EXPECT_EQ(decoded->qemu_version, "7.2.22");
   EXPECT_EQ(decoded->arbiter, "local:/srv/arbiter");
@@ -74,7 +76,7 @@ TEST(Setup, EveryMissingOrMistypedFieldIsRefused) {
 }
 
 TEST(Setup, DurationsOutOfRangeAreRefusedByName) {
-  for (const std::string key : {"heartbeat_ms", "heartbeat_timeout_ms", "checkpoint_period_ms"}) {
+  for (const std::string key : {"heartbeat_ms", "heartbeat_timeout_ms"}) {
     for (const std::int64_t value : {std::int64_t{-1}, std::int64_t{0}, std::int64_t{9},
                                      std::int64_t{60'001}, INT64_MAX, INT64_MIN}) {
       auto json = example_json();

@@ -1,0 +1,93 @@
+#include "engine/session/pacer.hpp"
+
+namespace tandem::session {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// QEMU overhears a wish for a checkpoint that comes while it enters COLO or is at another one.
+constexpr auto ask_again = 500ms;
+constexpr auto never = asio::steady_timer::time_point::max();
+
+}  // namespace
+
+Pacer::Pacer(const asio::any_io_executor& executor, controller::Policy policy,
+             const controller::Parameters& parameters)
+    : controller_(policy, parameters), log_(controller_), due_(executor, never) {}
+
+void Pacer::vm_runs(std::uint64_t page_bytes) {
+  ran_at_ = Clock::now();
+  // Before the first checkpoint nothing has paused the VM but its synchronisation.
+  if (stops_ > 0) pause_ = ran_at_ - stopped_at_;
+  page_bytes_ = page_bytes;
+  vm_is_running_ = true;
+  if (stops_ == 0 && controller_.last().mode != mode_) wanted_ = true;
+  set_due();
+}
+
+void Pacer::set_due() {
+  const auto period =
+      std::chrono::duration_cast<Clock::duration>(Seconds(controller_.last().due_s));
+  due_.expires_at(wanted_ ? Clock::now() : ran_at_ + period);
+}
+
+Mode Pacer::vm_stopped(Checkpoint epoch) {
+  stopped_at_ = Clock::now();
+  ++stops_;
+  vm_is_running_ = false;
+  wanted_ = false;
+  due_.expires_at(never);
+  const controller::Observation cycle{
+      .time_s = Seconds(stopped_at_.time_since_epoch()).count(),
+      .mode = mode_,
+      .pause_s = pause_.count(),
+      .uptime_s = Seconds(stopped_at_ - ran_at_).count(),
+      .bytes = page_bytes_,
+      .mismatches = mismatches_,
+  };
+  mismatches_ = 0;
+  mode_ = controller_.decide(cycle).mode;
+  log_.add(std::chrono::system_clock::now(), epoch, cycle, controller_);
+  return mode_;
+}
+
+void Pacer::want_checkpoint() {
+  if (wanted_) return;
+  wanted_ = true;
+  if (vm_is_running_) set_due();
+}
+
+void Pacer::mismatched() {
+  ++mismatches_;
+  want_checkpoint();
+}
+
+void Pacer::change(controller::Policy policy, const controller::Parameters& parameters) {
+  controller_.change(policy, parameters);
+  log_.add_change(std::chrono::system_clock::now(), policy, parameters);
+  if (!vm_is_running_) return;
+  if (controller_.last().mode != mode_) {
+    want_checkpoint();
+  } else if (!wanted_) {
+    set_due();
+  }
+}
+
+Task<void> Pacer::run(std::function<Task<void>()> ask) {
+  while (!stopped_) {
+    const auto [waited] = co_await due_.async_wait(use_tuple);
+    if (waited || stopped_) continue;  // it is due at another time, or nobody waits any more
+    const auto stops = stops_;
+    wanted_ = true;
+    due_.expires_at(never);
+    co_await ask();
+    if (stops_ == stops && !stopped_) due_.expires_after(ask_again);
+  }
+}
+
+void Pacer::stop() {
+  stopped_ = true;
+  due_.cancel();
+}
+
+}  // namespace tandem::session
