@@ -165,8 +165,7 @@ class Parser {
         ->check(check_name);
     app.add_option("--policy", protect_.policy, "when checkpoints are taken")
         ->type_name("POLICY")
-        ->check(CLI::IsMember({"periodic", "colo"}))
-        ->capture_default_str();
+        ->check(CLI::IsMember({"periodic", "colo", "threshold", "hybrid", "adaptive"}));
     app.callback([this] { into_.command = protect_; });
   }
 

@@ -292,7 +292,7 @@ int change_vm(const Connection& connection, const std::string& vm, const std::st
 
 int set_mode(const Connection& connection, const std::string& vm, const std::string& mode) {
   auto answer =
-      api::ApiClient(connection.socket).post(vm_path(vm) + "/mode", {{"mode", mode}}, change_limit);
+      api::ApiClient(connection.socket).post(vm_path(vm) + "/policy", {{"policy", mode}}, change_limit);
   return report_vm(connection, std::move(answer), vm + " runs in " + mode + " mode");
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/file.hpp"
+#include "engine/control/json.hpp"
 
 namespace tandem::daemon {
 namespace {
@@ -60,6 +61,16 @@ class Reader {
     auto count = into.count();
     number(key, count, min, max);
     into = std::chrono::milliseconds(count);
+  }
+  /// The controller's parameter `name`.
+  void parameter(std::string_view key, std::string_view name, controller::Parameters& into) {
+    known_.insert(std::string(key));
+    const auto* node = table_.get(key);
+    if (node == nullptr) return;
+    const auto value = node->value<double>();
+    if (!value) return fail(*node, key, "is not a number");
+    if (const auto wrong = controller::set(into, name, *value))
+      fail(*node, key, "is wrong: " + *wrong);
   }
   void texts(std::string_view key, std::vector<std::string>& into) {
     const auto* node = take<toml::array>(key, "an array of strings");
@@ -139,6 +150,25 @@ class Reader {
   std::set<std::string> known_;
 };
 
+void read_controller(Reader& reader, Config& config) {
+  std::string policy(to_string(config.policy));
+  reader.text("policy", policy);
+  const auto known = control::policy_from_string(policy);
+  if (known) {
+    config.policy = *known;
+  } else {
+    reader.fail(reader.source(), "policy", "is wrong: " + known.error().message);
+  }
+  for (const auto& info : controller::parameter_table()) {
+    // These two are older than the controller, and have keys of their own.
+    if (info.name == "period_ms" || info.name == "colo_checkpoint_max_ms") continue;
+    reader.parameter(info.name, info.name, config.controller);
+  }
+  if (const auto wrong = controller::check(config.controller)) {
+    reader.fail(reader.source(), "", "is wrong: " + *wrong);
+  }
+}
+
 void read_vm(Reader& reader, Config& config) {
   hypervisor::VmDefinition vm;
   reader.name(vm.name);
@@ -201,7 +231,7 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
     replication.endpoint("listen", config.listen);
     replication.duration("heartbeat_ms", config.heartbeat, 10, 10'000);
     replication.duration("heartbeat_timeout_ms", config.heartbeat_timeout, 50, 60'000);
-    replication.duration("checkpoint_period_ms", config.checkpoint_period, 10, 60'000);
+    replication.parameter("checkpoint_period_ms", "period_ms", config.controller);
     if (config.heartbeat_timeout < 2 * config.heartbeat) {
       replication.fail(replication.source(), "heartbeat_timeout_ms",
                        "is less than two heartbeats; a peer would be lost by chance");
@@ -209,8 +239,9 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
   });
   root.table("colo", [&](Reader& colo) {
     colo.duration("compare_timeout_ms", config.colo_compare_timeout, 10, 10'000);
-    colo.duration("checkpoint_max_ms", config.colo_checkpoint_max, 1'000, 60'000);
+    colo.parameter("checkpoint_max_ms", "colo_checkpoint_max_ms", config.controller);
   });
+  root.table("controller", [&](Reader& controller) { read_controller(controller, config); });
   root.table("arbiter", [&](Reader& arbiter) {
     arbiter.text("kind", config.arbiter_kind);
     arbiter.path("directory", config.arbiter_directory);

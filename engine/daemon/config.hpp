@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "controller/controller.hpp"
 #include "engine/hypervisor/local_hypervisor.hpp"
 #include "engine/hypervisor/vm.hpp"
 #include "engine/transport/tcp.hpp"
@@ -29,9 +30,10 @@ struct Config {
   transport::Endpoint listen{"0.0.0.0", 7070};
   std::chrono::milliseconds heartbeat{100};
   std::chrono::milliseconds heartbeat_timeout{400};
-  std::chrono::milliseconds checkpoint_period{250};
   std::chrono::milliseconds colo_compare_timeout{250};
-  std::chrono::milliseconds colo_checkpoint_max{10'000};
+
+  controller::Policy policy = controller::Policy::periodic;  ///< where none is asked for
+  controller::Parameters controller;
 
   std::string arbiter_kind = "local";
   std::filesystem::path arbiter_directory;

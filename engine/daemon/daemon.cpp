@@ -13,6 +13,7 @@
 
 #include "base/file.hpp"
 #include "engine/arbiter/local.hpp"
+#include "engine/control/json.hpp"
 #include "engine/daemon/probe_cache.hpp"
 #include "engine/transport/tcp.hpp"
 
@@ -66,6 +67,25 @@ std::string introduction(const HostContext& host) {
                         {"machine", machine ? machine->substr(0, machine->find('\n')) : ""},
                         {"time", now.count()}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+/// The policy and parameters in a request's body, where nothing else may be but perhaps a peer.
+Result<PolicyChoice> policy_choice(const nlohmann::json& body, const std::string& action,
+                                   bool with_peer) {
+  PolicyChoice choice;
+  for (const auto& [key, value] : body.items()) {
+    const bool is_text = (key == "peer" && with_peer) || key == "policy";
+    if (!(is_text && value.is_string()) && !(key == "parameters" && value.is_object())) {
+      return Error{Errc::invalid_input, action + ": \"" + key + "\" is unknown or not of its type"};
+    }
+  }
+  if (body.contains("policy")) {
+    const auto policy = control::policy_from_string(body["policy"].get<std::string>());
+    if (!policy) return with_context(action, policy.error());
+    choice.policy = *policy;
+  }
+  choice.parameters = body.value("parameters", nlohmann::json::object());
+  return choice;
 }
 
 }  // namespace
@@ -291,12 +311,14 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
   }
   if (request.method == "GET" && action.empty())
     co_return answer(co_await on(unit, unit->status()));
-  if (request.method == "GET" && action == "trace") {
+  if (request.method == "GET" && (action == "trace" || action == "observations")) {
     const auto after = api::query_number(request, "after", 0, UINT64_MAX);
     if (!after) co_return after.error();
     const auto wait_ms = api::query_number(request, "wait_ms", 0, wait_ms_max);
     if (!wait_ms) co_return wait_ms.error();
-    co_return co_await on(unit, unit->trace(*after, std::chrono::milliseconds(*wait_ms)));
+    const std::chrono::milliseconds wait(*wait_ms);
+    if (action == "trace") co_return co_await on(unit, unit->trace(*after, wait));
+    co_return co_await on(unit, unit->observations(*after, wait));
   }
   if (request.method != "POST") {
     co_return Error{Errc::not_found,
@@ -304,26 +326,16 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
   }
   Result<void> done;
   if (action == "protect") {
-    for (const auto& [key, value] : request.body.items()) {
-      if ((key != "peer" && key != "policy") || !value.is_string()) {
-        co_return Error{Errc::invalid_input, "protect: \"" + key + "\" is unknown or not a string"};
-      }
-    }
     if (!request.body.contains("peer"))
       co_return Error{Errc::invalid_input, "protect: \"peer\" is missing"};
-    const auto mode = session::mode_from_string(request.body.value("policy", "periodic"));
-    if (!mode) co_return with_context("protect: policy", mode.error());
+    const auto choice = policy_choice(request.body, "protect", true);
+    if (!choice) co_return choice.error();
     const std::string peer = request.body["peer"];
-    done = co_await on(unit, unit->protect(peer, *mode));
-  } else if (action == "mode") {
-    if (request.body.size() != 1 || !request.body.contains("mode") ||
-        !request.body["mode"].is_string()) {
-      co_return Error{Errc::invalid_input, "mode: expected {\"mode\": \"periodic\" or \"colo\"}"};
-    }
-    const std::string wanted = request.body["mode"];
-    const auto mode = session::mode_from_string(wanted);
-    if (!mode) co_return mode.error();
-    done = co_await on(unit, unit->set_mode(*mode));
+    done = co_await on(unit, unit->protect(peer, *choice));
+  } else if (action == "policy") {
+    const auto choice = policy_choice(request.body, "policy", false);
+    if (!choice) co_return choice.error();
+    done = co_await on(unit, unit->set_policy(*choice));
   } else if (action == "unprotect") {
     done = co_await on(unit, unit->unprotect());
   } else if (action == "failover") {

@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "engine/control/json.hpp"
+
 namespace tandem::daemon {
 namespace {
 
@@ -37,6 +39,18 @@ nlohmann::json to_json(const session::InputCounters& input) {
           {"fed_frames", input.fed_frames},
           {"stale_frames", input.stale_frames},
           {"dropped_frames", input.dropped_frames}};
+}
+
+nlohmann::json to_json(const session::Pacer& pacer) {
+  const auto& controller = pacer.controller();
+  return {{"state", controller.state_name()},
+          {"mode", to_string(controller.last().mode)},
+          {"due_ms", controller.last().due_s * 1e3},
+          {"reason", to_string(controller.last().reason)},
+          {"decisions", pacer.log().decisions()},
+          {"mode_changes", pacer.log().mode_changes()},
+          {"figures", control::to_json(controller.figures())},
+          {"parameters", control::to_json(controller.parameters())}};
 }
 
 nlohmann::json comparison(const std::vector<session::NetChannel::Pointer>& channels,

@@ -5,6 +5,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <random>
 
+#include "engine/control/json.hpp"
 #include "engine/daemon/vm_status.hpp"
 #include "engine/session/net_channel.hpp"
 #include "engine/transport/hello.hpp"
@@ -25,6 +26,8 @@ constexpr auto colo_end_limit = 2s;
 constexpr auto claim_retry = 200ms;
 constexpr auto translation_sweep = 1s;
 constexpr auto trace_poll = 50ms;
+constexpr auto observations_poll = 50ms;
+constexpr std::size_t observations_max = 500;  // an answer's size stays below a megabyte
 
 std::string random_session() {
   std::random_device source;
@@ -267,7 +270,7 @@ session::Observer VmUnit::observer() {
 
 // ---- the primary's side
 
-Task<Result<void>> VmUnit::protect(std::string peer_name, session::Mode mode) {
+Task<Result<void>> VmUnit::protect(std::string peer_name, PolicyChoice choice) {
   const auto& peers = host_.config.peers;
   const auto peer = std::ranges::find(peers, peer_name, &Peer::name);
   if (peer == peers.end()) {
@@ -276,7 +279,7 @@ Task<Result<void>> VmUnit::protect(std::string peer_name, session::Mode mode) {
   if (changing_ || !process_ || primary_ || secondary_) co_return state_error("protected");
   {
     const Change change(changing_);
-    const auto begun = co_await begin_protection(*peer, mode);
+    const auto begun = co_await begin_protection(*peer, std::move(choice));
     if (!begun) {
       last_error_ = begun.error().message;
       co_return begun.error();
@@ -318,7 +321,10 @@ Task<Result<session::Lanes>> VmUnit::connect_lanes(Peer peer) {
   co_return lanes;
 }
 
-Task<Result<void>> VmUnit::begin_protection(Peer peer, session::Mode mode) {
+Task<Result<void>> VmUnit::begin_protection(Peer peer, PolicyChoice choice) {
+  auto parameters = host_.config.controller;
+  const auto set = control::set_parameters(choice.parameters, parameters);
+  if (!set) co_return set.error();
   const auto supported = hypervisor::check_version(qmp_->version());
   if (!supported) co_return supported.error();
   auto lanes = co_await connect_lanes(peer);
@@ -337,9 +343,8 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer, session::Mode mode) {
   settings.generation = *generation;
   settings.heartbeat = host_.config.heartbeat;
   settings.heartbeat_timeout = host_.config.heartbeat_timeout;
-  settings.checkpoint_period = host_.config.checkpoint_period;
-  settings.mode = mode;
-  settings.colo_checkpoint_max = host_.config.colo_checkpoint_max;
+  settings.policy = choice.policy.value_or(host_.config.policy);
+  settings.parameters = parameters;
   settings.channel.compare.timeout = host_.config.colo_compare_timeout;
   settings.checkpoint_bytes_max = session::checkpoint_bytes_max(definition_.memory_mib);
   settings.colo_capabilities = hypervisor::colo_capabilities(qmp_->version());
@@ -349,7 +354,8 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer, session::Mode mode) {
 
   failover_ = nullptr;
   last_error_.clear();
-  policy_ = mode;
+  policy_ = settings.policy;
+  parameters_ = settings.parameters;
   set_role(Role::primary, *generation, peer.name);
   event("protecting", "synchronising with " + peer.name,
         {{"peer", peer.name}, {"generation", *generation}});
@@ -442,13 +448,21 @@ Task<void> VmUnit::watch_translations() {
   watching_translations_ = false;
 }
 
-Task<Result<void>> VmUnit::set_mode(session::Mode mode) {
-  if (!primary_ || changing_) co_return state_error("switched to another mode");
+Task<Result<void>> VmUnit::set_policy(PolicyChoice choice) {
+  if (!primary_ || changing_) co_return state_error("given another policy");
+  auto parameters = parameters_;
+  const auto set = control::set_parameters(choice.parameters, parameters);
+  if (!set) co_return set.error();
+  const auto policy = choice.policy.value_or(policy_);
   const Change change(changing_);
   const auto session = primary_;
-  const auto changed = co_await session->set_mode(mode);
-  if (changed) policy_ = mode;
-  co_return changed;
+  const auto changed = co_await session->set_policy(policy, parameters);
+  if (!changed) co_return changed;
+  policy_ = policy;
+  parameters_ = parameters;
+  event("policy", "runs by policy " + std::string(to_string(policy)),
+        {{"policy", to_string(policy)}, {"parameters", control::to_json(parameters)}});
+  co_return Result<void>();
 }
 
 Task<Result<void>> VmUnit::unprotect() {
@@ -564,6 +578,8 @@ Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lane
   std::swap(settings.host, settings.peer);
   settings.local_address = lanes.local_address;
   failover_ = nullptr;
+  policy_ = settings.policy;
+  parameters_ = settings.parameters;
   set_role(Role::secondary, settings.generation, settings.peer);
   secondary_ = std::make_unique<session::SecondarySession>(
       thread_.executor(), settings, std::move(lanes), vm_control(), host_.arbiter, observer());
@@ -716,6 +732,22 @@ Task<Result<nlohmann::json>> VmUnit::trace(std::uint64_t after, std::chrono::mil
   }
 }
 
+Task<Result<nlohmann::json>> VmUnit::observations(std::uint64_t after,
+                                                  std::chrono::milliseconds wait) {
+  const auto deadline = std::chrono::steady_clock::now() + wait;
+  while (primary_ && primary_->pacer().log().last() <= after &&
+         std::chrono::steady_clock::now() < deadline) {
+    co_await session::wait_for(observations_poll);
+  }
+  if (!primary_) {
+    co_return Error{Errc::conflict,
+                    name_ + " has no controller: this host is not its pair's primary"};
+  }
+  auto json = primary_->pacer().log().to_json(after, observations_max);
+  json["vm"] = name_;
+  co_return Result<nlohmann::json>(boost::system::in_place_value, std::move(json));
+}
+
 Task<nlohmann::json> VmUnit::status() {
   const auto now = system_clock::now();
   std::string state = process_ ? "running" : "stopped";
@@ -724,6 +756,7 @@ Task<nlohmann::json> VmUnit::status() {
   session::SessionCounters counters;
   const auto* channels = &translating_;
   nlohmann::json mode;
+  nlohmann::json controller;
   session::InputCounters input;
   const session::MismatchLog no_mismatches;
   const auto* mismatches = &no_mismatches;
@@ -737,7 +770,10 @@ Task<nlohmann::json> VmUnit::status() {
                    {"in_flight", machine.in_flight()}};
     counters = primary_->counters();
     channels = &primary_->channels();
-    if (is_protected) mode = to_string(machine.mode());
+    if (is_protected) {
+      mode = to_string(machine.mode());
+      controller = to_json(primary_->pacer());
+    }
     input = primary_->input();
     mismatches = &primary_->mismatches();
   } else if (secondary_) {
@@ -751,7 +787,6 @@ Task<nlohmann::json> VmUnit::status() {
     counters = secondary_->counters();
     channels = &secondary_->channels();
     if (is_protected) mode = to_string(machine.mode());
-    policy_ = machine.mode();
     input = secondary_->input();
   }
   std::size_t translations = 0;
@@ -778,6 +813,7 @@ Task<nlohmann::json> VmUnit::status() {
       {"peer", peer_.empty() ? nlohmann::json() : nlohmann::json(peer_)},
       {"policy", to_string(policy_)},
       {"mode", mode},
+      {"controller", controller},
       {"qemu_pid", process_ ? nlohmann::json(process_->process.pid) : nlohmann::json()},
       {"checkpoints", checkpoints},
       {"pause_ms", stop_clock_.to_json()},

@@ -50,6 +50,12 @@ struct HostContext {
   QemuSlot qemu{};
 };
 
+/// A policy and parameters that somebody asks for; what is left out stays as it is.
+struct PolicyChoice {
+  std::optional<controller::Policy> policy;
+  nlohmann::json parameters = nlohmann::json::object();
+};
+
 class VmUnit {
  public:
   /// `configured`: the definition is this host's own, and not one that a peer or a former daemon
@@ -67,8 +73,9 @@ class VmUnit {
 
   Task<Result<void>> start();
   Task<Result<void>> stop();
-  Task<Result<void>> protect(std::string peer, session::Mode mode);
-  Task<Result<void>> set_mode(session::Mode mode);
+  Task<Result<void>> protect(std::string peer, PolicyChoice choice);
+  /// Of a protected VM, at run time.
+  Task<Result<void>> set_policy(PolicyChoice choice);
   Task<Result<void>> unprotect();
   Task<Result<void>> failover();
   /// The peer `primary` wants this host to be the secondary of its VM. Ends when the pair does.
@@ -80,11 +87,14 @@ class VmUnit {
   Task<nlohmann::json> status();
   /// What was compared since record `after`; waits for something to come, at most `wait`.
   Task<Result<nlohmann::json>> trace(std::uint64_t after, std::chrono::milliseconds wait);
+  /// What the controller has seen and decided since record `after`; waits for something to come, at
+  /// most `wait`.
+  Task<Result<nlohmann::json>> observations(std::uint64_t after, std::chrono::milliseconds wait);
 
  private:
   Task<Result<void>> connect_monitor(const std::filesystem::path& socket);
   Task<Result<session::Lanes>> connect_lanes(Peer peer);
-  Task<Result<void>> begin_protection(Peer peer, session::Mode mode);
+  Task<Result<void>> begin_protection(Peer peer, PolicyChoice choice);
   Task<void> run_primary(std::string setup);
   Task<Result<void>> prepare_secondary(session::Setup setup, session::Lanes& lanes);
   Task<void> go_alone_after_crash();
@@ -131,7 +141,9 @@ class VmUnit {
   nlohmann::json failover_;  ///< of the last one; null before
   std::string last_error_;
 
-  session::Mode policy_ = session::Mode::periodic;  ///< what was asked for last
+  /// What was asked for last, here or where the VM's primary is.
+  controller::Policy policy_ = controller::Policy::periodic;
+  controller::Parameters parameters_;
   std::vector<session::NetChannel::Pointer> translating_;
   bool watching_translations_ = false;
   std::size_t translations_saved_ = 0;  ///< how many the state file names

@@ -72,7 +72,7 @@ class Benchmark {
     if (auto done = post("/protect", body); !done) return done;
     if (auto done = watch("periodic", arguments_.other_seconds); !done) return done;
     // On the running pair, without setting it up again.
-    if (auto done = post("/mode", {{"mode", "colo"}}); !done) return done;
+    if (auto done = post("/policy", {{"policy", "colo"}}); !done) return done;
     if (auto done = watch("colo", arguments_.seconds); !done) return done;
     return finish();
   }

@@ -58,7 +58,7 @@ TEST_F(ColoModes, TenSwitchesLoseNothingAndTheVmIsProtectedAllTheTime) {
   ProtectionWatch watch(alpha());
   for (int i = 0; i < 10; ++i) {
     const std::string mode = i % 2 == 0 ? "periodic" : "colo";
-    const auto answer = post(alpha(), "/mode", {{"mode", mode}});
+    const auto answer = post(alpha(), "/policy", {{"policy", mode}});
     EXPECT_EQ(answer.value("mode", json()), mode) << i;
     expect_answers("switch " + std::to_string(i) + " to " + mode);
     EXPECT_EQ(vm(alpha()).value("mode", json()), mode) << i;

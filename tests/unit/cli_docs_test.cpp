@@ -61,9 +61,9 @@ TEST(CliDocs, TheExampleConfigurationIsRight) {
   EXPECT_EQ(config->listen.port, defaults.listen.port);
   EXPECT_EQ(config->heartbeat, defaults.heartbeat);
   EXPECT_EQ(config->heartbeat_timeout, defaults.heartbeat_timeout);
-  EXPECT_EQ(config->checkpoint_period, defaults.checkpoint_period);
+  EXPECT_EQ(config->controller, defaults.controller);
   EXPECT_EQ(config->colo_compare_timeout, defaults.colo_compare_timeout);
-  EXPECT_EQ(config->colo_checkpoint_max, defaults.colo_checkpoint_max);
+  EXPECT_EQ(config->policy, defaults.policy);
   EXPECT_EQ(config->arbiter_kind, defaults.arbiter_kind);
   EXPECT_EQ(config->qemu.binary, defaults.qemu.binary);
   EXPECT_EQ(config->qemu.accel, defaults.qemu.accel);

@@ -29,9 +29,9 @@ TEST(Config, TheSmallestFileHasTheDocumentedDefaults) {
   EXPECT_EQ(config->listen.host, "0.0.0.0");
   EXPECT_EQ(config->listen.port, 7070);
   EXPECT_EQ(config->heartbeat, 100ms);
-  EXPECT_EQ(config->checkpoint_period, 250ms);
+  EXPECT_EQ(config->controller, controller::Parameters());
   EXPECT_EQ(config->colo_compare_timeout, 250ms);
-  EXPECT_EQ(config->colo_checkpoint_max, 10s);
+  EXPECT_EQ(config->policy, controller::Policy::periodic);
   EXPECT_EQ(config->hang_timeout, 300ms);
   EXPECT_EQ(config->qemu.accel, "auto");
   EXPECT_TRUE(config->vms.empty());
@@ -100,9 +100,9 @@ name = "other"
   EXPECT_EQ(config->listen.port, 7171);
   EXPECT_EQ(config->heartbeat, 50ms);
   EXPECT_EQ(config->heartbeat_timeout, 333ms);
-  EXPECT_EQ(config->checkpoint_period, 125ms);
+  EXPECT_EQ(config->controller.period_ms, 125);
   EXPECT_EQ(config->colo_compare_timeout, 90ms);
-  EXPECT_EQ(config->colo_checkpoint_max, 5s);
+  EXPECT_EQ(config->controller.colo_checkpoint_max_ms, 5000);
   EXPECT_EQ(config->arbiter_kind, "local");
   EXPECT_EQ(config->arbiter_directory, "/arb");
   EXPECT_EQ(config->qemu.binary, "/q");
