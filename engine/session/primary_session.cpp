@@ -3,9 +3,11 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include <array>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
+#include <cstdio>
 
 #include "base/big_endian.hpp"
 #include "engine/checkpoint/digest.hpp"
@@ -724,15 +726,19 @@ void PrimarySession::perform(const BeginEpoch& action) {
 void PrimarySession::tell_mode() {
   const auto& controller = pacer_.controller();
   const auto reason = to_string(controller.last().reason);
-  const auto figures = control::to_json(controller.figures());
-  observer_.event("mode",
-                  settings_.vm + " runs in " + std::string(to_string(epoch_mode_)) +
-                      " mode: " + std::string(reason) + " " + figures.dump(),
-                  {{"mode", to_string(epoch_mode_)},
-                   {"checkpoint", epoch_},
-                   {"policy", to_string(controller.policy())},
-                   {"reason", reason},
-                   {"figures", figures}});
+  auto why = std::string(reason);
+  for (const auto& figure : controller.figures()) {
+    std::array<char, 32> value{};
+    std::snprintf(value.data(), value.size(), " %.3g", figure.value);
+    why += ", " + std::string(figure.name) + value.data();
+  }
+  observer_.event(
+      "mode", settings_.vm + " runs in " + std::string(to_string(epoch_mode_)) + " mode: " + why,
+      {{"mode", to_string(epoch_mode_)},
+       {"checkpoint", epoch_},
+       {"policy", to_string(controller.policy())},
+       {"reason", reason},
+       {"figures", control::to_json(controller.figures())}});
 }
 
 bool PrimarySession::may_mirror() const {
