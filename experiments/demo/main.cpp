@@ -144,8 +144,9 @@ int main(int argc, char** argv) {
                  "the library that mends QEMU's TCG before version 11");
   app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
   app.add_option("--policy", arguments.policy,
-                 "periodic: the secondary stands by; colo: both run, and their output is compared")
-      ->check(CLI::IsMember({"periodic", "colo"}))
+                 "periodic: the secondary stands by; colo: both run, and their output is compared; "
+                 "threshold, hybrid, adaptive: now this, now that")
+      ->check(CLI::IsMember({"periodic", "colo", "threshold", "hybrid", "adaptive"}))
       ->capture_default_str();
   app.add_option("--cabling", arguments.cabling,
                  "direct: the cable between the hosts loses its carrier with a host; "

@@ -41,7 +41,7 @@ std::vector<std::string> default_kinds(const Arguments& arguments) {
 
 Result<Setting> setting_of(const Arguments& arguments) {
   Setting setting;
-  setting.policy = policy_from_string(arguments.policy).value_or(Policy::periodic);
+  setting.policy = controller::policy_from_string(arguments.policy).value_or(Policy::periodic);
   setting.path.kind = path_kind_from_string(arguments.path).value_or(PathKind::plain);
   setting.path.round_trip = std::chrono::milliseconds(arguments.delay_ms);
   setting.path.loss = arguments.loss;
@@ -187,8 +187,9 @@ int main(int argc, char** argv) {
                  "random, wrap, sack (default: all that can be had at once)")
       ->delimiter(',');
   app.add_option("--policy", arguments.policy,
-                 "periodic: the secondary stands by; colo: both run, and their output is compared")
-      ->check(CLI::IsMember({"periodic", "colo"}))
+                 "periodic: the secondary stands by; colo: both run, and their output is compared; "
+                 "threshold, hybrid, adaptive: now this, now that")
+      ->check(CLI::IsMember({"periodic", "colo", "threshold", "hybrid", "adaptive"}))
       ->capture_default_str();
   app.add_option("--path", arguments.path, "from the client: plain, offload-off, delay")
       ->check(CLI::IsMember({"plain", "offload-off", "delay"}))

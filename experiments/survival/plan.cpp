@@ -68,16 +68,6 @@ bool is_stream(Kind kind) noexcept {
   return kind == Kind::bulk_up || kind == Kind::bulk_down || kind == Kind::sack;
 }
 
-std::string_view to_string(Policy policy) noexcept {
-  return policy == Policy::colo ? "colo" : "periodic";
-}
-
-std::optional<Policy> policy_from_string(std::string_view name) noexcept {
-  for (const auto policy : {Policy::periodic, Policy::colo})
-    if (to_string(policy) == name) return policy;
-  return std::nullopt;
-}
-
 RoundPlan plan_round(std::uint64_t seed, std::optional<demo::KillKind> kill, Policy policy,
                      bool second_failover) {
   Random random(seed);

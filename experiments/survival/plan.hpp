@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "controller/controller.hpp"
 #include "experiments/demo/kill_plan.hpp"
 
 namespace tandem::survival {
@@ -34,9 +35,7 @@ const std::vector<Kind>& all_kinds();
 bool is_stream(Kind kind) noexcept;
 
 /// How checkpoints are chosen; the names that tandemd's API takes.
-enum class Policy { periodic, colo };
-std::string_view to_string(Policy policy) noexcept;
-std::optional<Policy> policy_from_string(std::string_view name) noexcept;
+using controller::Policy;
 
 struct RoundPlan {
   struct Blow {

@@ -77,9 +77,6 @@ TEST(SurvivalPlan, HandshakesStraddleTheKillAndBothSidesOpenAndWrap) {
 TEST(SurvivalPlan, NamesRoundTrip) {
   for (const auto kind : all_kinds()) EXPECT_EQ(kind_from_string(to_string(kind)), kind);
   EXPECT_EQ(kind_from_string("unknown"), std::nullopt);
-  for (const auto policy : {Policy::periodic, Policy::colo})
-    EXPECT_EQ(policy_from_string(to_string(policy)), policy);
-  EXPECT_EQ(policy_from_string("hybrid"), std::nullopt);
   for (const auto path : {PathKind::plain, PathKind::offload_off, PathKind::delay})
     EXPECT_EQ(path_kind_from_string(to_string(path)), path);
 }
