@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "base/big_endian.hpp"
+#include "base/file.hpp"
 #include "experiments/survival/client.hpp"
 #include "experiments/survival/path.hpp"
 #include "experiments/world/delay_line.hpp"
@@ -61,19 +62,27 @@ class SurvivalClient : public testing::Test {
   void start() {
     const auto ready = std::filesystem::temp_directory_path() /
                        ("tnd-peerd." + std::to_string(::getpid()) + ".ready");
+    const auto said = ready.string() + ".said";
     std::filesystem::remove(ready);
+    std::filesystem::remove(said);
     world::SpawnOptions options;
     options.argv = {TANDEM_PEERD, ready.string()};
     options.net = guest_net_.get();
+    options.stdout_file = said;
+    options.stderr_file = said;
     auto started = world::Process::spawn(options);
     ASSERT_TRUE(started) << started.error().message;
     peerd_.emplace(std::move(*started));
     const auto give_up = Clock::now() + 10s;
     while (!std::filesystem::exists(ready)) {
-      ASSERT_LT(Clock::now(), give_up);
+      const auto words = read_file(said);
+      ASSERT_TRUE(Clock::now() < give_up && peerd_->running())
+          << "peerd " << (peerd_->running() ? "stands still" : "has ended") << " and said \""
+          << (words ? *words : "") << '"';
       ::poll(nullptr, 0, 2);
     }
     std::filesystem::remove(ready);
+    std::filesystem::remove(said);
     auto client = Client::start(*client_net_, client_address, guest_address);
     ASSERT_TRUE(client) << client.error().message;
     client_ = std::move(*client);
