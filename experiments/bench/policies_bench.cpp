@@ -161,13 +161,13 @@ class Benchmark {
       // A mode that never changes needs no picture.
       if (policy == "periodic" || policy == "colo") continue;
       const auto name = "modes-" + policy;
-      const auto svg = arguments_.output / (name + ".svg");
-      const auto script = gnuplot_script(runs_, policy, svg.string());
+      const auto script = gnuplot_script(runs_, policy, name + ".svg");
       if (script.empty()) continue;
       const auto file = arguments_.output / (name + ".gnuplot");
       if (auto written = write_file(file, script); !written) return written;
       world::SpawnOptions gnuplot;
-      gnuplot.argv = {"gnuplot", file.string()};
+      // The script names its picture without a folder, so that both can be moved.
+      gnuplot.argv = {"env", "-C", arguments_.output.string(), "gnuplot", name + ".gnuplot"};
       if (auto drawn = world::run(gnuplot, kPlotTimeout); !drawn && !plot_complained_) {
         // The numbers are there; the script draws them wherever gnuplot is.
         display_.bad("no plots: " + drawn.error().message);

@@ -372,7 +372,7 @@ std::string gnuplot_script(std::span<const PolicyRun> runs, const std::string& p
     mode_data(out, *drawn[i], kStripHeight * (count - 1 - static_cast<double>(i)));
   out << "set origin 0,0\nset size 1," << split << "\n"
       << "set title 'median reply latency of each second, ms'\n"
-      << "set logscale y\nset yrange [1:1000]\nset ytics (1, 10, 100, 1000)\n"
+      << "set logscale y\nset yrange [0.5:2000]\nset ytics (1, 10, 100, 1000)\n"
       << "set format x '%g'\nset xlabel 'seconds'\nplot ";
   for (std::size_t i = 0; i < drawn.size(); ++i)
     out << (i > 0 ? ", " : "") << "'-' with lines linecolor rgb '" << colour(i) << "'";

@@ -261,16 +261,15 @@ TEST(PoliciesOutput, JsonKeepsAFailedRunWithoutNumbers) {
 TEST(PoliciesOutput, GnuplotDrawsThePicture) {
   if (!world::find_program("gnuplot")) GTEST_SKIP() << "gnuplot is not installed (gnuplot-nox)";
   const test::TemporaryFolder folder;
-  const auto svg = folder.path() / "modes.svg";
   const auto script = folder.path() / "modes.gnuplot";
   std::ofstream(script) << gnuplot_script(std::vector{following("hybrid"), following("hybrid", 2)},
-                                          "hybrid", svg.string());
+                                          "hybrid", "modes.svg");
   world::SpawnOptions gnuplot;
-  gnuplot.argv = {"gnuplot", script.string()};
+  gnuplot.argv = {"env", "-C", folder.path().string(), "gnuplot", script.string()};
   const auto drawn = world::run(gnuplot, 30s);
   ASSERT_TRUE(drawn) << drawn.error().message;
   std::ostringstream picture;
-  picture << std::ifstream(svg).rdbuf();
+  picture << std::ifstream(folder.path() / "modes.svg").rdbuf();
   EXPECT_THAT(picture.str(), HasSubstr("</svg>"));
   EXPECT_THAT(picture.str(), HasSubstr("periodic"));
   EXPECT_THAT(gnuplot_script(std::vector{following("hybrid")}, "adaptive", "x.svg"), IsEmpty());
