@@ -2,10 +2,10 @@
 // periodic mode and in COLO mode, one after the other on the same connections.
 
 #include <CLI/CLI.hpp>
-#include <fstream>
 #include <future>
 #include <iostream>
 
+#include "experiments/bench/bench_vm.hpp"
 #include "experiments/bench/colo_bench_stats.hpp"
 #include "experiments/demo/display.hpp"
 #include "experiments/demo/failover_times.hpp"
@@ -29,12 +29,7 @@ constexpr int kFailed = 1;
 constexpr int kCannotRun = 2;
 constexpr int kInterrupted = 130;
 
-constexpr const char* kVm = "demo";
-constexpr const char* kVmPath = "/v1/vms/demo";
-constexpr const char* kGuestAddress = "10.88.0.10";
 constexpr std::uint16_t kRedisPort = 6379;
-constexpr seconds kBootTimeout{180};
-constexpr seconds kCallTimeout{120};
 constexpr seconds kFinishTimeout{15};
 // After a change, before anything counts.
 constexpr milliseconds kSettle{2000};
@@ -49,15 +44,15 @@ struct Arguments {
   bool enforce = false, keep = false, verbose = false;
 };
 
-Error interrupted() {
-  return {Errc::closed, "interrupted"};
-}
-
 class Benchmark {
  public:
   Benchmark(const Arguments& arguments, demo::Display& display, demo::Interrupt& interrupt,
             world::World& world)
-      : arguments_(arguments), display_(display), interrupt_(interrupt), world_(world) {
+      : arguments_(arguments),
+        display_(display),
+        interrupt_(interrupt),
+        world_(world),
+        vm_(arguments.installation, interrupt, world) {
     result_.rate = arguments.rate;
   }
 
@@ -69,10 +64,10 @@ class Benchmark {
                       to_redis());
     if (auto done = watch("unprotected", arguments_.other_seconds); !done) return done;
     const nlohmann::json body{{"peer", "beta"}, {"policy", "periodic"}};
-    if (auto done = post("/protect", body); !done) return done;
+    if (auto done = vm_.post("/protect", body); !done) return done;
     if (auto done = watch("periodic", arguments_.other_seconds); !done) return done;
     // On the running pair, without setting it up again.
-    if (auto done = post("/policy", {{"policy", "colo"}}); !done) return done;
+    if (auto done = vm_.post("/policy", {{"policy", "colo"}}); !done) return done;
     if (auto done = watch("colo", arguments_.seconds); !done) return done;
     return finish();
   }
@@ -87,56 +82,17 @@ class Benchmark {
   }
 
   Result<void> boot() {
+    display_.step("Boot the VM.");
+    if (auto done = vm_.boot(); !done) return done;
+    result_.qemu_version = vm_.qemu_version();
+    result_.accelerator = vm_.accelerator();
     auto path = survival::Path::build(world_, {});
     if (!path) return path.error();
     path_ = std::move(*path);
     auto client =
-        survival::Client::start(path_->client(), survival::Path::kClientAddress, kGuestAddress);
+        survival::Client::start(path_->client(), survival::Path::kClientAddress, BenchVm::kAddress);
     if (!client) return client.error();
     client_ = std::move(*client);
-    const auto& installation = arguments_.installation;
-    auto daemon = installation.daemon_options();
-    hypervisor::VmDefinition vm;
-    vm.name = kVm;
-    vm.memory_mib = 256;
-    vm.kernel = installation.kernel();
-    vm.initrd = installation.initrd();
-    vm.cmdline = installation.kernel_arguments() + " tandem.ip=" + kGuestAddress + "/24";
-    vm.extra_args = {"-device", "virtio-rng-pci"};
-    vm.nics.push_back({"n0", "52:54:00:12:34:56", "tnd0", world::Host::kBridge});
-    daemon.vms = {vm};
-    if (auto started = world_.alpha().start_daemon(daemon); !started) return started;
-    daemon.vms.clear();
-    if (auto started = world_.beta().start_daemon(daemon); !started) return started;
-    display_.step("Boot the VM.");
-    if (auto done = post("/start", nlohmann::json::object()); !done) return done;
-    const auto status = world_.alpha().api().get("/v1/status", seconds(5));
-    if (status) {
-      result_.qemu_version = demo::text_at(*status, "/qemu/version");
-      result_.accelerator = demo::text_at(*status, "/qemu/accel");
-    }
-    const auto serial = world_.alpha().place().run_dir / kVm / "serial.log";
-    const auto give_up = Clock::now() + kBootTimeout;
-    for (;;) {
-      std::ifstream file(serial);
-      for (std::string line; std::getline(file, line);)
-        if (line.starts_with("BOOTED")) return {};
-      if (Clock::now() > give_up) return Error{Errc::timed_out, "the guest does not boot"};
-      if (interrupt_.wait_for(kTick)) return interrupted();
-    }
-  }
-
-  Result<void> post(const std::string& action, const nlohmann::json& body) {
-    auto future = std::async(std::launch::async, [api = world_.alpha().api(), action, body] {
-      return api.post(kVmPath + action, body, kCallTimeout);
-    });
-    while (future.wait_for(kTick) != std::future_status::ready) {
-      if (!interrupt_.raised()) continue;
-      // The call ends with the daemon that it waits for.
-      [[maybe_unused]] const auto ended = world_.alpha().kill_everything();
-      return interrupted();
-    }
-    if (const auto answer = future.get(); !answer) return with_context(action, answer.error());
     return {};
   }
 
@@ -149,7 +105,7 @@ class Benchmark {
   Result<void> watch(const std::string& name, double time) {
     display_.step("Phase " + name + ".");
     if (interrupt_.wait_for(kSettle)) return interrupted();
-    const auto before = demo::look_at(world_.alpha(), kVm);
+    const auto before = vm_.look();
     const auto replies_before = replies();
     Window window;
     window.begin = Clock::now();
@@ -159,7 +115,7 @@ class Benchmark {
     window.closed = client_->open(
         survival::make_counter({.key = name, .requests_per_second = 0}, Clock::now()), to_redis());
     if (interrupt_.wait_until(window.end)) return interrupted();
-    const auto after = demo::look_at(world_.alpha(), kVm);
+    const auto after = vm_.look();
     Phase phase;
     phase.name = name;
     phase.seconds = time;
@@ -222,6 +178,7 @@ class Benchmark {
   demo::Display& display_;
   demo::Interrupt& interrupt_;
   world::World& world_;
+  BenchVm vm_;
   std::unique_ptr<survival::Path> path_;
   std::unique_ptr<survival::Client> client_;
   std::size_t open_ = 0;
