@@ -3,7 +3,7 @@
 
 import {summary} from './model.js';
 import {Row} from './row.js';
-import {Server} from './server.js';
+import {Refused, Server, Silent} from './server.js';
 
 const eventsMax = 200;
 /// With many VMs each answer costs the daemon more.
@@ -54,7 +54,7 @@ async function observe(row) {
       more = row.history.take(await server.get(path), server.now());
     } catch (error) {
       // The pair may have ended since the status.
-      if (error.status === undefined) throw error;
+      if (!(error instanceof Refused)) throw error;
       return;
     }
   }
@@ -127,14 +127,15 @@ async function run() {
       await round();
       await pause(intervalMs(rows.size));
     } catch (error) {
-      if (error.status !== undefined) {
-        // It answers, but not to this.
-        connection('silent', `tandemd says: ${error.message}`);
-        await pause(server.silence());
-        continue;
-      }
       const waiting = server.silence();
-      connection('silent', `tandemd does not answer; asking again in ${Math.round(waiting / 1000)} s`);
+      if (error instanceof Silent) {
+        connection('silent', `tandemd does not answer; asking again in ${Math.round(waiting / 1000)} s`);
+      } else if (error instanceof Refused) {
+        connection('silent', `tandemd says: ${error.message}`);
+      } else {
+        connection('silent', 'this page has failed; asking again');
+        console.error(error);
+      }
       await pause(waiting);
       connection('waiting', 'asking tandemd again');
     }

@@ -3,18 +3,27 @@
 const answerLimitMs = 5000;
 const silenceMaxMs = 30_000;
 
+export class Refused extends Error {}
+export class Silent extends Error {}
+
 export class Server {
   #skewMs = 0;
   #failures = 0;
 
-  /// The answer's JSON. Throws an Error whose `status` is the daemon's, or missing if it did not answer.
+  /// The answer's JSON. Throws Refused if the daemon says no, Silent if it says nothing.
   async get(path) {
-    const response = await fetch(path, {cache: 'no-store', signal: AbortSignal.timeout(answerLimitMs)});
-    const answer = await response.json();
+    let response;
+    let answer;
+    try {
+      response = await fetch(path, {cache: 'no-store', signal: AbortSignal.timeout(answerLimitMs)});
+      answer = await response.json();
+    } catch (error) {
+      throw new Silent(error.message);
+    }
     this.#failures = 0;
     this.#compareClocks(response.headers.get('Date'));
     if (response.ok) return answer;
-    throw Object.assign(new Error(answer.error?.message ?? response.statusText), {status: response.status});
+    throw new Refused(answer.error?.message ?? response.statusText);
   }
 
   /// How long to wait after an answer that did not come: twice as long each time.
