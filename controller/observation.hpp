@@ -1,6 +1,7 @@
 // What a controller sees, and what it says.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -33,6 +34,7 @@ enum class Reason {
   costly,      ///< adaptive: colo mode costs more downtime than periodic mode would
   probe,       ///< adaptive: what colo mode may gain is worth a trial
 };
+inline constexpr std::size_t reason_count = static_cast<std::size_t>(Reason::probe) + 1;
 std::string_view to_string(Reason reason) noexcept;
 
 /// The reason of `threshold` and `hybrid` after an epoch in the other mode than the wanted one.

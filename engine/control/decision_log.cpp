@@ -9,6 +9,7 @@ using controller::Controller;
 void DecisionLog::add(Time time, std::uint64_t epoch, const controller::Observation& observation,
                       const Controller& decided) {
   ++decisions_;
+  ++by_reason_[static_cast<std::size_t>(decided.last().reason)];
   if (decided.last().mode != observation.mode) ++mode_changes_;
   push(time, Step{epoch, observation, decided.last(), decided.figures()});
 }

@@ -2,6 +2,7 @@
 // before the oldest of them: enough to make them all again.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@ namespace tandem::control {
 class DecisionLog {
  public:
   using Time = std::chrono::system_clock::time_point;
+  using ByReason = std::array<std::uint64_t, controller::reason_count>;
 
   /// `start`: as it is before the first step. The newest `capacity` records are kept.
   explicit DecisionLog(controller::Controller start, std::size_t capacity = 4096)
@@ -30,6 +32,8 @@ class DecisionLog {
 
   /// Decisions so far, and how many of them changed the mode.
   [[nodiscard]] std::uint64_t decisions() const noexcept { return decisions_; }
+  /// Of the decisions, those for each reason.
+  [[nodiscard]] const ByReason& by_reason() const noexcept { return by_reason_; }
   [[nodiscard]] std::uint64_t mode_changes() const noexcept { return mode_changes_; }
   [[nodiscard]] std::uint64_t last() const noexcept { return last_; }
 
@@ -60,6 +64,7 @@ class DecisionLog {
   std::deque<Record> records_;
   std::uint64_t last_ = 0;
   std::uint64_t decisions_ = 0;
+  ByReason by_reason_{};
   std::uint64_t mode_changes_ = 0;
 };
 

@@ -78,8 +78,6 @@ constexpr CounterInfo counters[] = {
      &Totals::input_dropped_frames},
     {"tandem_vm_mode_changes_total", "Changes between periodic and colo mode.",
      &Totals::mode_changes},
-    {"tandem_vm_controller_decisions_total", "Decisions of the controller, one a checkpoint.",
-     &Totals::controller_decisions},
     {"tandem_vm_failovers_total", "Pairs that ended by a loss, after which the VM went on here.",
      &Totals::failovers},
 };
@@ -209,16 +207,18 @@ void collect_states(std::span<const VmSample> vms, std::vector<MetricFamily>& ou
   out.push_back(std::move(mode));
 }
 
-void collect_mismatches(std::span<const VmSample> vms, std::vector<MetricFamily>& out) {
-  auto mismatches = family("tandem_vm_mismatches_total", "Differences between both VMs' output.",
-                           MetricType::Counter);
+/// A counter that every VM has for each of `Reason`.
+template <class Reason, std::size_t count>
+void collect_by_reason(const char* name, const char* help, std::array<double, count> Totals::*value,
+                       std::span<const VmSample> vms, std::vector<MetricFamily>& out) {
+  auto counter = family(name, help, MetricType::Counter);
   for (const auto& vm : vms) {
-    for (std::size_t i = 0; i < proxy::reason_count; ++i) {
-      const std::string reason(to_string(static_cast<proxy::Reason>(i)));
-      add(mismatches, {{"vm", vm.vm}, {"reason", reason}}, vm.totals.mismatches[i]);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::string reason(to_string(static_cast<Reason>(i)));
+      add(counter, {{"vm", vm.vm}, {"reason", reason}}, (vm.totals.*value)[i]);
     }
   }
-  out.push_back(std::move(mismatches));
+  out.push_back(std::move(counter));
 }
 
 void collect_histograms(std::span<const VmSample> vms, std::vector<MetricFamily>& out) {
@@ -258,20 +258,26 @@ double seconds_of(const timespec& time) {
 
 }  // namespace
 
+namespace {
+
+/// Calls `visit` with each number of both.
+template <class A, class B, class Visit>
+void each(A& a, B& b, Visit&& visit) {
+  for (const auto& counter : counters) visit(a.*counter.value, b.*counter.value);
+  for (std::size_t i = 0; i < a.mismatches.size(); ++i) visit(a.mismatches[i], b.mismatches[i]);
+  for (std::size_t i = 0; i < a.decisions.size(); ++i) visit(a.decisions[i], b.decisions[i]);
+}
+
+}  // namespace
+
 Totals& Totals::operator+=(const Totals& other) noexcept {
-  for (const auto& counter : counters) this->*counter.value += other.*counter.value;
-  for (std::size_t i = 0; i < mismatches.size(); ++i) mismatches[i] += other.mismatches[i];
+  each(*this, other, [](double& mine, double theirs) { mine += theirs; });
   return *this;
 }
 
 Totals max(const Totals& a, const Totals& b) noexcept {
-  Totals larger;
-  for (const auto& counter : counters) {
-    larger.*counter.value = std::max(a.*counter.value, b.*counter.value);
-  }
-  for (std::size_t i = 0; i < larger.mismatches.size(); ++i) {
-    larger.mismatches[i] = std::max(a.mismatches[i], b.mismatches[i]);
-  }
+  auto larger = a;
+  each(larger, b, [](double& mine, double theirs) { mine = std::max(mine, theirs); });
   return larger;
 }
 
@@ -328,7 +334,12 @@ std::vector<MetricFamily> collect(const HostSample& host, std::span<const VmSamp
     auto& counter = out.emplace_back(family(info.name, info.help, MetricType::Counter));
     for (const auto& vm : vms) add(counter, {{"vm", vm.vm}}, vm.totals.*info.value);
   }
-  collect_mismatches(vms, out);
+  collect_by_reason<proxy::Reason>("tandem_vm_mismatches_total",
+                                   "Differences between both VMs' output.", &Totals::mismatches,
+                                   vms, out);
+  collect_by_reason<controller::Reason>("tandem_vm_controller_decisions_total",
+                                        "Decisions of the controller, one a checkpoint.",
+                                        &Totals::decisions, vms, out);
   collect_histograms(vms, out);
   collect_failovers(vms, out);
   // A family without a series is nothing but two comments.

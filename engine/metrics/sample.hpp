@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "controller/observation.hpp"
 #include "proxy/comparer.hpp"
 
 namespace tandem::metrics {
@@ -41,7 +42,7 @@ struct Totals {
   double input_stale_frames = 0;
   double input_dropped_frames = 0;
   double mode_changes = 0;
-  double controller_decisions = 0;
+  std::array<double, controller::reason_count> decisions{};  ///< by controller::Reason
   double failovers = 0;
 
   Totals& operator+=(const Totals& other) noexcept;
