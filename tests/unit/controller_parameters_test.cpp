@@ -166,7 +166,7 @@ TEST(ControllerDocs, TheDocumentHasEveryFigureAndReason) {
       EXPECT_THAT(text, HasSubstr("\n| `" + std::string(figure.name) + "` |"));
     }
   }
-  for (int i = 0; i <= static_cast<int>(Reason::probe); ++i) {
+  for (std::size_t i = 0; i < reason_count; ++i) {
     EXPECT_THAT(text, HasSubstr("\n| `" + std::string(to_string(static_cast<Reason>(i))) + "` |"));
   }
 }
