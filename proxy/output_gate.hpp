@@ -62,6 +62,7 @@ class OutputGate {
   [[nodiscard]] std::size_t held_frames() const noexcept { return held_frames_; }
   [[nodiscard]] const GateCounters& counters() const noexcept { return counters_; }
   void count_drained(std::uint64_t frames) noexcept { counters_.drained_frames += frames; }
+  void forget_counters() noexcept { counters_ = {}; }
 
  private:
   struct Batch {

@@ -20,12 +20,33 @@ std::string text_of(const nlohmann::json& data) {
 
 }  // namespace
 
+std::span<const std::string_view> event_types() noexcept {
+  static constexpr std::string_view types[] = {
+      "arbiter-denied", "arbiter-granted", "arbiter-silent", "daemon-recovered", "guest-shutdown",
+      "loaded",         "mismatch",        "mode",           "peer-lost",        "policy",
+      "promoted",       "protected",       "protecting",     "refused",          "solo",
+      "synchronised",   "unprotected",     "vm-exited",      "vm-lost",          "vm-started",
+  };
+  return types;
+}
+
+EventLog::EventLog(std::size_t capacity) : capacity_(capacity) {
+  // A counter that appears with its first event has not grown, as far as Prometheus can see.
+  for (const auto type : event_types()) counts_.emplace(type, 0);
+}
+
+std::map<std::string, std::uint64_t> EventLog::counts() const {
+  const std::scoped_lock lock(mutex_);
+  return counts_;
+}
+
 void EventLog::add(std::string vm, std::string type, std::string message, nlohmann::json data) {
   if (!data.is_object()) data = nlohmann::json::object();
   spdlog::info("{}: {}: {} {}", vm, type, message, text_of(data));
   std::function<void()> handler;
   {
     const std::scoped_lock lock(mutex_);
+    ++counts_[type];
     events_.push_back({++last_, std::chrono::system_clock::now(), std::move(vm), std::move(type),
                        std::move(message), std::move(data)});
     if (events_.size() > capacity_) events_.pop_front();

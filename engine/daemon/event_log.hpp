@@ -6,9 +6,12 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tandem::daemon {
@@ -22,14 +25,19 @@ struct LoggedEvent {
 
 nlohmann::json to_json(const LoggedEvent& event);
 
+/// All types that the daemon has, as docs/api.md lists them.
+std::span<const std::string_view> event_types() noexcept;
+
 /// Thread-safe. The newest `capacity` events are kept.
 class EventLog {
  public:
-  explicit EventLog(std::size_t capacity = 1000) : capacity_(capacity) {}
+  explicit EventLog(std::size_t capacity = 1000);
 
   void add(std::string vm, std::string type, std::string message, nlohmann::json data);
   [[nodiscard]] std::vector<LoggedEvent> after(std::uint64_t seq) const;
   [[nodiscard]] std::uint64_t last() const;
+  /// How many there were of each type, those that are not kept any more included.
+  [[nodiscard]] std::map<std::string, std::uint64_t> counts() const;
 
   /// Called after each new event, on the thread that adds it.
   void on_new(std::function<void()> handler);
@@ -39,6 +47,7 @@ class EventLog {
   std::size_t capacity_;
   std::uint64_t last_ = 0;
   std::deque<LoggedEvent> events_;
+  std::map<std::string, std::uint64_t> counts_;
   std::function<void()> on_new_;
 };
 

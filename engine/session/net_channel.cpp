@@ -41,7 +41,8 @@ NetChannel::NetChannel(asio::any_io_executor executor, std::string netdev, Role 
       mirror_{"mirror", asio::posix::stream_descriptor(executor), {}},
       inject_{"inject", asio::posix::stream_descriptor(executor)},
       feed_{{"feed", asio::posix::stream_descriptor(executor)}, {}},
-      received_(receive_piece) {}
+      received_(receive_piece),
+      counted_(std::move(settings.counted)) {}
 
 std::string NetChannel::id(std::string_view part) const {
   return std::string(object_prefix) + netdev_ + "-" + std::string(part);
@@ -128,9 +129,9 @@ Task<Result<NetChannel::Pointer>> NetChannel::attach_secondary(qmp::Client& qmp,
 }
 
 Task<Result<NetChannel::Pointer>> NetChannel::attach_solo(qmp::Client& qmp, std::string netdev,
-                                                          const proxy::TranslationTable& table) {
+                                                          const proxy::TranslationTable& table,
+                                                          ChannelSettings settings) {
   const auto executor = co_await asio::this_coro::executor;
-  const ChannelSettings settings;
   Pointer channel(new NetChannel(executor, std::move(netdev), Role::solo, settings));
   channel->translator_.reset(table);
   const auto attached = co_await channel->attach(qmp);
@@ -140,7 +141,21 @@ Task<Result<NetChannel::Pointer>> NetChannel::attach_solo(qmp::Client& qmp, std:
 
 void NetChannel::become_primary(ChannelSettings settings) {
   role_ = Role::primary;
+  end_counting();
   comparer_ = proxy::Comparer(settings.compare);
+  gate_.forget_counters();
+  dropped_frames_ = stale_frames_ = 0;
+  counted_ = std::move(settings.counted);
+}
+
+ChannelCounters NetChannel::counters() const {
+  if (!counted_) return {};
+  return {gate_.counters(), comparer_.counters(), dropped_frames_, stale_frames_};
+}
+
+void NetChannel::end_counting() {
+  const auto last = counters();
+  if (const auto tell = std::exchange(counted_, {})) tell(last);
 }
 
 void NetChannel::become_solo() {
@@ -247,6 +262,7 @@ void NetChannel::close() {
   inject_.socket.close(ignored);
   feed_.socket.close(ignored);
   handlers_ = {};
+  end_counting();
 }
 
 // ---- reading

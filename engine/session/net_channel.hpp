@@ -36,9 +36,19 @@ namespace tandem::session {
 /// that died has left behind is found by it.
 inline constexpr std::string_view object_prefix = "tnd-";
 
+/// What a channel has counted.
+struct ChannelCounters {
+  proxy::GateCounters gate;
+  proxy::CompareCounters compare;
+  std::uint64_t dropped_frames = 0;  ///< not by the gate
+  std::uint64_t stale_frames = 0;
+};
+
 struct ChannelSettings {
   proxy::GateLimits gate;
   proxy::CompareLimits compare;
+  /// Told what a channel has counted when that ends: when it closes, or begins anew.
+  std::function<void(const ChannelCounters&)> counted{};
 };
 
 class NetChannel : public std::enable_shared_from_this<NetChannel> {
@@ -71,7 +81,9 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
 
   /// For a VM that goes on alone with these connections to translate.
   static Task<Result<Pointer>> attach_solo(qmp::Client& qmp, std::string netdev,
-                                           const proxy::TranslationTable& table);
+                                           const proxy::TranslationTable& table,
+                                           ChannelSettings settings = {});
+  ~NetChannel() { end_counting(); }
 
   /// From now on these handlers are told. The channel reads QEMU's sockets as long as they are
   /// open, whoever listens (R10).
@@ -141,6 +153,8 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   /// The secondary VM's frames of an epoch that was over here when they came (R6).
   [[nodiscard]] std::uint64_t stale_frames() const noexcept { return stale_frames_; }
   void count_stale(std::uint64_t frames) noexcept { stale_frames_ += frames; }
+  /// What ChannelSettings::counted has not been told yet.
+  [[nodiscard]] ChannelCounters counters() const;
 
  private:
   enum class Role { primary, secondary, solo };
@@ -177,6 +191,7 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   void take_output(proxy::FrameSpan frames);
   void take_client_packets(proxy::FrameSpan frames);
   void settle();
+  void end_counting();
   void flush();
   void flush(Sink& sink, proxy::ByteQueue& queue);
   Task<void> flush_rest(Sink& sink);
@@ -197,6 +212,7 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   proxy::Frames released_;
   std::uint64_t dropped_frames_ = 0;
   std::uint64_t stale_frames_ = 0;
+  std::function<void(const ChannelCounters&)> counted_;
 };
 
 /// Takes off whatever a former daemon has left: what takes packets out first, or the VM would stay

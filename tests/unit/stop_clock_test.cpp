@@ -170,6 +170,15 @@ TEST_F(EventLogTest, KeepsTheNewest) {
   EXPECT_EQ(log.last(), 25u);
 }
 
+TEST_F(EventLogTest, CountsEventsByTypeAndTypesThatHaveNotHappened) {
+  EventLog log(2);
+  for (int i = 0; i < 5; ++i) log.add("demo", "mode", "", {});
+  auto counts = log.counts();
+  EXPECT_EQ(counts["mode"], 5u);
+  EXPECT_TRUE(counts.contains("peer-lost"));
+  EXPECT_EQ(counts["peer-lost"], 0u);
+}
+
 TEST_F(EventLogTest, DataIsAlwaysAnObject) {
   EventLog log;
   log.add("demo", "t", "m", 42);
