@@ -150,6 +150,27 @@ class Reader {
   std::set<std::string> known_;
 };
 
+void read_web(Reader& reader, Config& config) {
+  std::string address = config.web_listen->host + ":" + std::to_string(config.web_listen->port);
+  reader.text("listen", address);
+  reader.texts("names", config.web_names);
+  if (address.empty()) {
+    config.web_listen.reset();
+    return;
+  }
+  const auto parsed = transport::parse_endpoint(address);
+  boost::system::error_code ec;
+  if (parsed) (void)asio::ip::make_address(parsed->host, ec);
+  if (!parsed || ec || parsed->port == 0) {
+    reader.fail(reader.source(), "listen",
+                "is \"" + address +
+                    "\"; expected an address of this host in numbers and a port "
+                    "(\"127.0.0.1:7071\"), or \"\" for none");
+    return;
+  }
+  config.web_listen = *parsed;
+}
+
 void read_controller(Reader& reader, Config& config) {
   std::string policy(to_string(config.policy));
   reader.text("policy", policy);
@@ -227,6 +248,7 @@ Result<Config> parse_config(std::string_view text, std::string_view file_name) {
   });
   config.api_socket = config.run_dir / "api.sock";
   root.table("api", [&](Reader& api) { api.path("socket", config.api_socket); });
+  root.table("web", [&](Reader& web) { read_web(web, config); });
   root.table("replication", [&](Reader& replication) {
     replication.endpoint("listen", config.listen);
     replication.duration("heartbeat_ms", config.heartbeat, 10, 10'000);

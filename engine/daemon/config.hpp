@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,9 @@ struct Config {
 
   controller::Policy policy = controller::Policy::periodic;  ///< where none is asked for
   controller::Parameters controller;
+
+  std::optional<transport::Endpoint> web_listen{{"127.0.0.1", 7071}};  ///< null: nowhere
+  std::vector<std::string> web_names;  ///< that browsers and Prometheus may call this host
 
   std::string arbiter_kind = "local";
   std::filesystem::path arbiter_directory;

@@ -14,6 +14,7 @@
 #include "engine/api/server.hpp"
 #include "engine/cli/arguments.hpp"
 #include "engine/daemon/config.hpp"
+#include "engine/daemon/event_log.hpp"
 #include "engine/session/trace_buffer.hpp"
 
 namespace tandem::cli {
@@ -59,6 +60,10 @@ TEST(CliDocs, TheExampleConfigurationIsRight) {
   EXPECT_EQ(config->run_dir, defaults.run_dir);
   EXPECT_EQ(config->listen.host, defaults.listen.host);
   EXPECT_EQ(config->listen.port, defaults.listen.port);
+  ASSERT_TRUE(config->web_listen);
+  EXPECT_EQ(config->web_listen->host, defaults.web_listen->host);
+  EXPECT_EQ(config->web_listen->port, defaults.web_listen->port);
+  EXPECT_EQ(config->web_names, defaults.web_names);
   EXPECT_EQ(config->heartbeat, defaults.heartbeat);
   EXPECT_EQ(config->heartbeat_timeout, defaults.heartbeat_timeout);
   EXPECT_EQ(config->controller, defaults.controller);
@@ -157,6 +162,8 @@ TEST(CliDocs, EveryEventTypeIsDocumented) {
     }
   }
   EXPECT_EQ(found, first_cells(section(text_of(source / "docs/api.md"), "Event types")));
+  const auto types = daemon::event_types();
+  EXPECT_EQ(found, std::set<std::string>(types.begin(), types.end()));
 }
 
 TEST(CliDocs, TheTraceIsDocumentedFieldByField) {

@@ -28,6 +28,10 @@ TEST(Config, TheSmallestFileHasTheDocumentedDefaults) {
   EXPECT_EQ(config->api_socket, "/run/tandem/api.sock");
   EXPECT_EQ(config->listen.host, "0.0.0.0");
   EXPECT_EQ(config->listen.port, 7070);
+  ASSERT_TRUE(config->web_listen);
+  EXPECT_EQ(config->web_listen->host, "127.0.0.1");
+  EXPECT_EQ(config->web_listen->port, 7071);
+  EXPECT_TRUE(config->web_names.empty());
   EXPECT_EQ(config->heartbeat, 100ms);
   EXPECT_EQ(config->controller, controller::Parameters());
   EXPECT_EQ(config->colo_compare_timeout, 250ms);
@@ -45,6 +49,9 @@ state_dir = "/s"
 run_dir = "/r"
 [api]
 socket = "/a.sock"
+[web]
+listen = "[::1]:7272"
+names = ["alpha.example.org"]
 [replication]
 listen = "10.77.0.1:7171"
 heartbeat_ms = 50
@@ -98,6 +105,9 @@ name = "other"
   EXPECT_EQ(config->api_socket, "/a.sock");
   EXPECT_EQ(config->listen.host, "10.77.0.1");
   EXPECT_EQ(config->listen.port, 7171);
+  EXPECT_EQ(config->web_listen->host, "::1");
+  EXPECT_EQ(config->web_listen->port, 7272);
+  EXPECT_EQ(config->web_names, std::vector<std::string>{"alpha.example.org"});
   EXPECT_EQ(config->heartbeat, 50ms);
   EXPECT_EQ(config->heartbeat_timeout, 333ms);
   EXPECT_EQ(config->controller.period_ms, 125);
@@ -160,6 +170,12 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"[api]\nsockets = \"/a\"\n", 6, "api.sockets", "not a known key"},
         Mistake{"[replication]\nheartbeat = 5\n", 6, "replication.heartbeat", "not a known key"},
         Mistake{"[api]\nsocket = 5\n", 6, "api.socket", "a path"},
+        Mistake{"[web]\nlisten = \"7071\"\n", 5, "web.listen", "an address of this host"},
+        Mistake{"[web]\nlisten = \"alpha:7071\"\n", 5, "web.listen", "in numbers"},
+        Mistake{"[web]\nlisten = \"127.0.0.1:0\"\n", 5, "web.listen", "a port"},
+        Mistake{"[web]\nlisten = 7071\n", 6, "web.listen", "a string"},
+        Mistake{"[web]\nnames = \"alpha\"\n", 6, "web.names", "an array of strings"},
+        Mistake{"[web]\nport = 7071\n", 6, "web.port", "not a known key"},
         Mistake{"[replication]\nlisten = \"7070\"\n", 6, "replication.listen", "HOST:PORT"},
         Mistake{"[replication]\nlisten = 7070\n", 6, "replication.listen", "HOST:PORT"},
         Mistake{"[replication]\nheartbeat_ms = 9\n", 6, "replication.heartbeat_ms", "10 to 10000"},
@@ -213,6 +229,12 @@ TEST(Config, MissingRequiredKeysAreNamedAlsoWhereTheirTableIsMissing) {
   ASSERT_FALSE(no_arbiter);
   EXPECT_THAT(no_arbiter.error().message, HasSubstr("arbiter.directory"));
   EXPECT_FALSE(parse_config("", "t.toml"));
+}
+
+TEST(Config, TheWebPortCanBeSwitchedOff) {
+  const auto config = parse_config(std::string(kMinimal) + "[web]\nlisten = \"\"\n", "t.toml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_FALSE(config->web_listen);
 }
 
 TEST(Config, AnUnknownArbiterIsRefused) {
