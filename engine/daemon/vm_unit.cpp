@@ -142,7 +142,10 @@ Task<Result<void>> VmUnit::connect_monitor(const std::filesystem::path& socket) 
 
 void VmUnit::on_event(const qmp::Event& e) {
   if (e.name == "STOP") stop_clock_.stopped(e.at);
-  if (e.name == "RESUME") stop_clock_.resumed(e.at);
+  if (e.name == "RESUME") {
+    const auto pause = stop_clock_.resumed(e.at);
+    if (pause && primary_) primary_->vm_resumed(*pause);
+  }
   if (e.name == "SHUTDOWN") {
     const bool by_guest = e.data.is_object() && e.data.value("guest", false);
     if (by_guest) event("guest-shutdown", "the guest powered itself off");

@@ -1,5 +1,7 @@
 #include "engine/session/pacer.hpp"
 
+#include <algorithm>
+
 namespace tandem::session {
 namespace {
 
@@ -16,13 +18,25 @@ Pacer::Pacer(const asio::any_io_executor& executor, controller::Policy policy,
     : controller_(policy, parameters), log_(controller_), due_(executor, never) {}
 
 void Pacer::vm_runs(std::uint64_t page_bytes) {
-  ran_at_ = Clock::now();
+  const auto now = Clock::now();
   // Before the first checkpoint nothing has paused the VM but its synchronisation.
-  if (stops_ > 0) pause_ = ran_at_ - stopped_at_;
+  if (stops_ > 0) {
+    pause_ = now - stopped_at_;
+    cycle_ = now - ran_at_;
+  }
+  unseen_ = Seconds(0);
+  ran_at_ = now;
   page_bytes_ = page_bytes;
   vm_is_running_ = true;
   if (stops_ == 0 && controller_.last().mode != mode_) wanted_ = true;
   set_due();
+}
+
+void Pacer::vm_was_stopped(Seconds pause) {
+  if (!vm_is_running_ || stops_ == 0) return;
+  // QEMU's stamps are of the wall clock. If that was set meanwhile, they tell of no pause.
+  if (pause < pause_ || pause > cycle_ + (Clock::now() - ran_at_)) return;
+  unseen_ = pause - pause_;
 }
 
 void Pacer::set_due() {
@@ -40,8 +54,8 @@ Mode Pacer::vm_stopped(Checkpoint epoch) {
   const controller::Observation cycle{
       .time_s = Seconds(stopped_at_.time_since_epoch()).count(),
       .mode = mode_,
-      .pause_s = pause_.count(),
-      .uptime_s = Seconds(stopped_at_ - ran_at_).count(),
+      .pause_s = (pause_ + unseen_).count(),
+      .uptime_s = std::max(0.0, Seconds(stopped_at_ - ran_at_ - unseen_).count()),
       .bytes = page_bytes_,
       .mismatches = mismatches_,
   };

@@ -22,6 +22,9 @@ class Pacer {
   /// The VM runs: after its synchronisation, and after each checkpoint, which had so many bytes of
   /// pages.
   void vm_runs(std::uint64_t page_bytes);
+  /// What QEMU says of the pause that has just ended, from its event STOP to its event RESUME. It
+  /// comes a moment after vm_runs(), and may not come at all.
+  void vm_was_stopped(std::chrono::duration<double> pause);
   /// The VM is stopped for a checkpoint: decides how the epoch that begins with it is run.
   Mode vm_stopped(Checkpoint epoch);
 
@@ -58,7 +61,9 @@ class Pacer {
   std::uint64_t stops_ = 0;
   Mode mode_ = Mode::periodic;  ///< of the present epoch
   Clock::time_point ran_at_, stopped_at_;
-  Seconds pause_{0};  ///< of the checkpoint that the present epoch began with
+  Seconds pause_{0};   ///< of the checkpoint that the present epoch began with, as it was seen here
+  Seconds unseen_{0};  ///< what QEMU says that it lasted beyond that
+  Seconds cycle_{0};   ///< from the end of the pause before to the end of the latest
   std::uint64_t page_bytes_ = 0;
   std::uint64_t mismatches_ = 0;
 };

@@ -52,6 +52,8 @@ class PrimarySession {
   /// QEMU's monitor is gone or its process has ended.
   void vm_lost(Error error);
   void vm_shut_down();
+  /// QEMU says that the VM runs again, and for how long it was stopped.
+  void vm_resumed(std::chrono::duration<double> pause) { pacer_.vm_was_stopped(pause); }
 
   [[nodiscard]] const PrimaryMachine& machine() const noexcept { return machine_; }
   [[nodiscard]] SessionCounters counters() const;

@@ -144,6 +144,39 @@ TEST_F(PacerTest, AnObservationIsThePauseOfACheckpointAndTheEpochThatFollows) {
   EXPECT_EQ(pacer_->log().mode_changes(), 1u);
 }
 
+TEST_F(PacerTest, ThePauseLastsAsLongAsQemuSaysAndTheEpochIsShorterForIt) {
+  make(Policy::periodic, with_period(60'000));
+  pacer_->vm_runs(0);
+  std::this_thread::sleep_for(3ms);
+  const auto before = Clock::now();
+  pacer_->vm_stopped(1);
+  pacer_->vm_runs(0);
+  const auto after = Clock::now();
+  std::this_thread::sleep_for(3ms);
+  // QEMU stopped its VM a moment earlier than is seen here, and let it run a moment later.
+  const std::chrono::duration<double> said = after - before + 1ms;
+  pacer_->vm_was_stopped(said);
+  pacer_->vm_stopped(2);
+  const std::chrono::duration<double> all = Clock::now() - before;
+  const auto seen = last_observation();
+  EXPECT_NEAR(seen["pause_s"].get<double>(), said.count(), 1e-9);
+  EXPECT_LE(seen["uptime_s"].get<double>(), (all - said).count() + 1e-9);
+}
+
+TEST_F(PacerTest, APauseThatAClockMadeUpDoesNotCount) {
+  make(Policy::periodic, with_period(60'000));
+  pacer_->vm_runs(0);
+  pacer_->vm_stopped(1);
+  pacer_->vm_runs(0);
+  pacer_->vm_was_stopped(3600s);
+  pacer_->vm_stopped(2);
+  EXPECT_LT(last_observation()["pause_s"].get<double>(), 3600);
+  pacer_->vm_was_stopped(3600s);  // too late, too
+  pacer_->vm_runs(0);
+  pacer_->vm_stopped(3);
+  EXPECT_LT(last_observation()["pause_s"].get<double>(), 3600);
+}
+
 TEST_F(PacerTest, AnotherPolicyTakesACheckpointOnlyIfTheModeIsToChange) {
   make(Policy::periodic, with_period(60'000));
   pacer_->vm_runs(0);
