@@ -1,5 +1,6 @@
 #include "engine/control/json.hpp"
 
+#include <cstdint>
 #include <optional>
 #include <type_traits>
 
@@ -60,27 +61,43 @@ struct StateWriter {
   }
 };
 
+std::uint64_t whole_from_json(const json& value, std::uint64_t max) {
+  const bool is_whole =
+      value.is_number_unsigned() || (value.is_number_integer() && value.get<std::int64_t>() >= 0);
+  if (!is_whole || value.get<std::uint64_t>() > max) {
+    const auto found = value.is_number() ? value.dump() : std::string(value.type_name());
+    throw ErrorException(
+        {Errc::invalid_input, found + " is not a whole number up to " + std::to_string(max)});
+  }
+  return value.get<std::uint64_t>();
+}
+
 struct StateReader {
   const json& object;
   void operator()(const char* name, Window& window) const {
     window = window_from_json(object.at(name));
   }
+  void operator()(const char* name, double& value) const { value = object.at(name).get<double>(); }
+  void operator()(const char* name, Mode& value) const { read_enum(name, value, Mode::colo); }
+  void operator()(const char* name, Hybrid::State& value) const {
+    read_enum(name, value, Hybrid::State::colo);
+  }
   template <class T>
-  void operator()(const char* name, T& value) const {
-    if constexpr (std::is_enum_v<T>) {
-      value = static_cast<T>(object.at(name).get<int>());
-    } else {
-      value = object.at(name).get<T>();
-    }
+  void read_enum(const char* name, T& value, T last) const {
+    value = static_cast<T>(whole_from_json(object.at(name), static_cast<std::uint64_t>(last)));
   }
 };
 
 template <class F>
 auto reading(std::string_view what, F read) -> decltype(read()) {
   try {
-    return read();
+    auto result = read();
+    if (!result) return with_context(what, result.error());
+    return result;
   } catch (const json::exception& error) {
     return Error{Errc::invalid_input, std::string(what) + ": " + error.what()};
+  } catch (const ErrorException& error) {
+    return with_context(what, error.error);
   }
 }
 
@@ -130,9 +147,12 @@ Result<Observation> observation_from_json(const json& object) {
   return reading("observation", [&]() -> Result<Observation> {
     const auto mode = mode_from_json(object.at("mode"));
     if (!mode) return mode.error();
-    return Observation{object.at("time_s"),  *mode,
-                       object.at("pause_s"), object.at("uptime_s"),
-                       object.at("bytes"),   object.at("mismatches")};
+    return Observation{object.at("time_s"),
+                       *mode,
+                       object.at("pause_s"),
+                       object.at("uptime_s"),
+                       whole_from_json(object.at("bytes"), UINT64_MAX),
+                       whole_from_json(object.at("mismatches"), UINT64_MAX)};
   });
 }
 

@@ -15,7 +15,10 @@ class Replayer {
 
   Result<void> take(const json& line) {
     if (!controller_) return begin(line);
-    const auto seq = line.at("seq").get<std::uint64_t>();
+    if (!line.at("seq").is_number_unsigned()) {
+      return Error{Errc::invalid_input, "seq is not a whole number"};
+    }
+    const auto seq = line["seq"].get<std::uint64_t>();
     if (last_seq_ && seq != *last_seq_ + 1) {
       return Error{Errc::invalid_input, "record " + std::to_string(*last_seq_ + 1) +
                                             " is missing: the next one is " + std::to_string(seq)};
@@ -87,12 +90,23 @@ class Replayer {
   Replay::Summary summary_;
 };
 
+/// Like std::getline, but stops in a line that is too long. False at the end.
+bool read_line(std::istream& in, std::string& line) {
+  line.clear();
+  auto& buffer = *in.rdbuf();
+  for (auto c = buffer.sbumpc(); c != std::istream::traits_type::eof(); c = buffer.sbumpc()) {
+    if (c == '\n' || line.size() > Replay::line_max) return true;
+    line += static_cast<char>(c);
+  }
+  return !line.empty();
+}
+
 }  // namespace
 
 Result<Replay::Summary> Replay::run(std::istream& recording, const Otherwise& otherwise) {
   Replayer replayer(otherwise);
   std::string line;
-  for (std::uint64_t number = 1; std::getline(recording, line); ++number) {
+  for (std::uint64_t number = 1; read_line(recording, line); ++number) {
     const auto where = "line " + std::to_string(number);
     if (line.empty()) continue;
     if (line.size() > line_max) return Error{Errc::limit, where + " is too long"};
