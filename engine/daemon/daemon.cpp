@@ -15,7 +15,9 @@
 #include "engine/arbiter/local.hpp"
 #include "engine/control/json.hpp"
 #include "engine/daemon/probe_cache.hpp"
+#include "engine/metrics/exposition.hpp"
 #include "engine/transport/tcp.hpp"
+#include "engine/web/site.hpp"
 
 namespace tandem::daemon {
 namespace {
@@ -124,7 +126,32 @@ Result<void> Daemon::prepare() {
   if (!server) return server.error();
   api_ = std::move(*server);
 
-  return reception_.listen(config_.listen);
+  auto listens = reception_.listen(config_.listen);
+  if (listens) listen_for_browsers();
+  return listens;
+}
+
+void Daemon::listen_for_browsers() {
+  if (!config_.web_listen) return;
+  const asio::ip::tcp::endpoint address(asio::ip::make_address(config_.web_listen->host),
+                                        config_.web_listen->port);
+  auto names = config_.web_names;
+  names.push_back(config_.host);
+  const web::Sources sources{
+      [this] { return metrics(); },
+      [this](api::Request request) { return handle(std::move(request)); },
+  };
+  auto server = api::WebServer::listen(
+      context_.get_executor(), address, std::move(names),
+      [sources](api::Request request) { return web::answer(std::move(request), sources); });
+  if (server) {
+    web_ = std::move(*server);
+  } else {
+    events_.add("", "refused",
+                "no page and no metrics: " + server.error().message +
+                    "; web.listen in the configuration names another address, or none",
+                {});
+  }
 }
 
 Result<void> Daemon::run() {
@@ -138,6 +165,7 @@ Result<void> Daemon::run() {
   start_coroutine(context_.get_executor(), beat());
   start_coroutine(context_.get_executor(), start());
   start_coroutine(context_.get_executor(), api_->serve());
+  if (web_) start_coroutine(context_.get_executor(), web_->serve());
   start_coroutine(context_.get_executor(), reception_.serve());
   context_.run();
   events_.on_new({});
@@ -232,6 +260,7 @@ Task<void> Daemon::shut_down() {
   }
   stopping_ = true;
   api_->close();
+  if (web_) web_->close();
   context_.stop();
 }
 
@@ -364,6 +393,23 @@ Task<Result<nlohmann::json>> Daemon::status() {
                       {"qemu", probe && *probe ? to_json(**probe) : nlohmann::json()},
                       {"vms", std::move(vms)}};
   co_return answer(std::move(json));
+}
+
+Task<std::string> Daemon::metrics() {
+  std::vector<UnitPointer> all;
+  for (const auto& [name, unit] : units_) all.push_back(unit);
+  std::vector<metrics::VmSample> vms;
+  for (const auto& unit : all) vms.push_back(co_await on(unit, unit->sample()));
+  metrics::HostSample host;
+  host.host = config_.host;
+  host.version = TANDEM_VERSION;
+  if (const auto probe = host_.qemu.get(); probe && *probe) {
+    host.qemu_version = qmp::to_string((*probe)->version);
+    host.accelerator = to_string((*probe)->accelerator);
+  }
+  host.events = events_.counts();
+  metrics::measure_process(host);
+  co_return metrics::to_text(metrics::collect(host, vms));
 }
 
 Task<Result<nlohmann::json>> Daemon::events(api::Request request) {

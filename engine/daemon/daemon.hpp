@@ -8,6 +8,7 @@
 
 #include "base/unique_fd.hpp"
 #include "engine/api/server.hpp"
+#include "engine/api/web_server.hpp"
 #include "engine/arbiter/arbiter.hpp"
 #include "engine/daemon/config.hpp"
 #include "engine/daemon/event_log.hpp"
@@ -28,6 +29,8 @@ class Daemon {
 
  private:
   Result<void> prepare();
+  /// The page and the metrics; a port that cannot be had is an event, and no reason to stop.
+  void listen_for_browsers();
   [[nodiscard]] Reception::Handlers reception_handlers();
   Task<void> start();
   Task<Result<hypervisor::QemuProbe>> probe_qemu();
@@ -41,6 +44,8 @@ class Daemon {
   Task<Result<nlohmann::json>> handle_vm(api::Request request, std::string name,
                                          std::string action);
   Task<Result<nlohmann::json>> status();
+  /// In Prometheus' text format.
+  Task<std::string> metrics();
   Task<Result<nlohmann::json>> events(api::Request request);
 
   using UnitPointer = std::shared_ptr<VmUnit>;
@@ -65,6 +70,7 @@ class Daemon {
   HostContext host_;
   std::map<std::string, UnitPointer> units_;  ///< used on the main thread only
   std::shared_ptr<api::Server> api_;
+  std::shared_ptr<api::WebServer> web_;  ///< null: there is none
   Reception reception_;
   Signal new_event_;
   bool stopping_ = false;

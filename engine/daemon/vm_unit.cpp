@@ -6,6 +6,7 @@
 #include <random>
 
 #include "engine/control/json.hpp"
+#include "engine/daemon/vm_metrics.hpp"
 #include "engine/daemon/vm_status.hpp"
 #include "engine/session/net_channel.hpp"
 #include "engine/transport/hello.hpp"
@@ -55,12 +56,18 @@ VmUnit::VmUnit(HostContext& host, hypervisor::VmDefinition definition, bool conf
     : host_(host),
       name_(definition.name),
       definition_(std::move(definition)),
+      book_(host.books.book(name_)),
       nursery_(thread_.executor()) {
   if (configured) configured_ = definition_;
 }
 
 VmUnit::~VmUnit() {
   thread_.stop();
+  const auto spent = stop_clock_.spent(system_clock::now());
+  metrics::Totals times;
+  times.running_seconds = spent.running.count();
+  times.stopped_seconds = spent.stopped.count();
+  book_->close(times);
 }
 
 hypervisor::LocalHypervisor VmUnit::hypervisor() const {
@@ -121,6 +128,7 @@ void VmUnit::forget_process() {
   for (const auto& channel : translating_) channel->close();
   translating_.clear();
   process_.reset();
+  stop_clock_.halt(system_clock::now());
   role_ = Role::none;
   peer_.clear();
   busy_ = changing_;
@@ -145,6 +153,9 @@ void VmUnit::on_event(const qmp::Event& e) {
   if (e.name == "RESUME") {
     const auto pause = stop_clock_.resumed(e.at);
     if (pause && primary_) primary_->vm_resumed(*pause);
+    const bool at_checkpoint =
+        primary_ && primary_->machine().phase() == session::PrimaryMachine::Phase::protecting;
+    if (pause && at_checkpoint) book_->paused(*pause);
   }
   if (e.name == "SHUTDOWN") {
     const bool by_guest = e.data.is_object() && e.data.value("guest", false);
@@ -268,7 +279,21 @@ session::Observer VmUnit::observer() {
         event(std::move(type), std::move(message), std::move(data));
       },
       [this](session::Generation generation) { set_role(Role::solo, generation, peer_); },
+      [this](std::chrono::duration<double> latency) { book_->committed(latency); },
   };
+}
+
+std::function<void(const session::ChannelCounters&)> VmUnit::channel_book() const {
+  return [book = book_](const session::ChannelCounters& counters) {
+    book->close(totals_of(counters));
+  };
+}
+
+void VmUnit::note_failover(const session::FailoverTimes& times) {
+  last_failover_ = failover_of(times, system_clock::now());
+  metrics::Totals one;
+  one.failovers = 1;
+  book_->close(one);
 }
 
 // ---- the primary's side
@@ -349,6 +374,7 @@ Task<Result<void>> VmUnit::begin_protection(Peer peer, PolicyChoice choice) {
   settings.policy = choice.policy.value_or(host_.config.policy);
   settings.parameters = parameters;
   settings.channel.compare.timeout = host_.config.colo_compare_timeout;
+  settings.channel.counted = channel_book();
   settings.checkpoint_bytes_max = session::checkpoint_bytes_max(definition_.memory_mib);
   settings.colo_capabilities = hypervisor::colo_capabilities(qmp_->version());
   setup.qemu_version = to_string(qmp_->version());
@@ -377,6 +403,10 @@ Task<void> VmUnit::run_primary(std::string setup) {
   keep_translating(primary_->take_channels());
   // Whoever waits for the pair to be protected still has to read its end.
   co_await asio::post(thread_.executor(), asio::use_awaitable);
+  if (finish.outcome == Outcome::solo && primary_->failover()) {
+    note_failover(*primary_->failover());
+  }
+  book_->close(totals_of(*primary_));
   primary_.reset();
   last_error_ = finish.reason.message;
   switch (finish.outcome) {
@@ -525,6 +555,10 @@ Task<void> VmUnit::serve_secondary(session::Lanes lanes, std::string primary) {
   if (secondary_->failover()) failover_ = to_json(*secondary_->failover());
   const auto generation = secondary_->machine().generation();
   if (finish.outcome == Outcome::promoted) keep_translating(secondary_->take_channels());
+  if (finish.outcome == Outcome::promoted && secondary_->failover()) {
+    note_failover(*secondary_->failover());
+  }
+  book_->close(totals_of(*secondary_));
   secondary_.reset();
   last_error_ = finish.reason.message;
   if (finish.outcome == Outcome::promoted) {
@@ -580,6 +614,7 @@ Task<Result<void>> VmUnit::prepare_secondary(session::Setup setup, session::Lane
   settings.colo_capabilities = hypervisor::colo_capabilities(qmp_->version());
   std::swap(settings.host, settings.peer);
   settings.local_address = lanes.local_address;
+  settings.channel.counted = channel_book();
   failover_ = nullptr;
   policy_ = settings.policy;
   parameters_ = settings.parameters;
@@ -679,7 +714,9 @@ Task<void> VmUnit::translate_after_crash(
   std::vector<session::NetChannel::Pointer> channels;
   for (const auto& [netdev, table] : translations) {
     if (table.empty()) continue;
-    auto channel = co_await session::NetChannel::attach_solo(*qmp_, netdev, table);
+    session::ChannelSettings settings;
+    settings.counted = channel_book();
+    auto channel = co_await session::NetChannel::attach_solo(*qmp_, netdev, table, settings);
     if (channel) {
       channels.push_back(*channel);
     } else {

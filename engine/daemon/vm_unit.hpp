@@ -15,6 +15,7 @@
 #include "engine/daemon/pair_thread.hpp"
 #include "engine/daemon/state_store.hpp"
 #include "engine/daemon/stop_clock.hpp"
+#include "engine/metrics/vm_book.hpp"
 #include "engine/session/primary_session.hpp"
 #include "engine/session/secondary_session.hpp"
 #include "engine/session/setup.hpp"
@@ -48,6 +49,7 @@ struct HostContext {
   arbiter::Arbiter& arbiter;
   std::string arbiter_name;  ///< kind and place
   QemuSlot qemu{};
+  metrics::Shelf books{};
 };
 
 /// A policy and parameters that somebody asks for; what is left out stays as it is.
@@ -85,6 +87,8 @@ class VmUnit {
   /// The daemon ends: the VM runs on, unprotected.
   Task<void> release();
   Task<nlohmann::json> status();
+  /// The same for Prometheus: cheaper, and its counters never go back.
+  Task<metrics::VmSample> sample();
   /// What was compared since record `after`; waits for something to come, at most `wait`.
   Task<Result<nlohmann::json>> trace(std::uint64_t after, std::chrono::milliseconds wait);
   /// What the controller has seen and decided since record `after`; waits for something to come, at
@@ -119,6 +123,9 @@ class VmUnit {
   Result<void> connect_network();
   [[nodiscard]] session::VmControl vm_control();
   [[nodiscard]] session::Observer observer();
+  /// Told what network channels have counted that are no more.
+  [[nodiscard]] std::function<void(const session::ChannelCounters&)> channel_book() const;
+  void note_failover(const session::FailoverTimes& times);
   [[nodiscard]] hypervisor::LocalHypervisor hypervisor() const;
   Task<Result<void>> wait_for_probe();
   [[nodiscard]] std::string accelerator() const;
@@ -138,7 +145,9 @@ class VmUnit {
   std::uint64_t generation_ = 0;
   std::string peer_;
   StopClock stop_clock_;
-  nlohmann::json failover_;  ///< of the last one; null before
+  std::shared_ptr<metrics::VmBook> book_;  ///< outlives this
+  nlohmann::json failover_;                ///< of the last one; null before
+  std::optional<metrics::Failover> last_failover_;
   std::string last_error_;
 
   /// What was asked for last, here or where the VM's primary is.

@@ -82,7 +82,7 @@ class NetChannel : public std::enable_shared_from_this<NetChannel> {
   /// For a VM that goes on alone with these connections to translate.
   static Task<Result<Pointer>> attach_solo(qmp::Client& qmp, std::string netdev,
                                            const proxy::TranslationTable& table,
-                                           ChannelSettings settings = {});
+                                           ChannelSettings settings);
   ~NetChannel() { end_counting(); }
 
   /// From now on these handlers are told. The channel reads QEMU's sockets as long as they are

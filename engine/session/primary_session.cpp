@@ -303,11 +303,13 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
       dispatch(VmRequest{});
     } else if (sink.last == colo::Message::vmstate_send) {
       vm_is_paused_ = true;
-      turn_ends = steady_clock::now() + turn_limit;
+      const auto stopped_at = steady_clock::now();
+      turn_ends = stopped_at + turn_limit;
       // A difference that is found while the epoch is closed is settled by this checkpoint.
       closing_epoch_ = true;
       dispatch(VmSend{pacer_.vm_stopped(machine_.last() + 1)});
       closing_epoch_ = false;
+      if (machine_.phase() == PrimaryMachine::Phase::protecting) stopped_at_.push_back(stopped_at);
       const auto more = parser.parse(receiving_->bytes().subspan(parsed), sink, true);
       if (!more) co_return more.error();
       parsed += *more;
@@ -633,6 +635,7 @@ Task<Result<void>> PrimarySession::hear(Frame frame) {
       break;
     case wire::FrameType::committed:
       dispatch(PeerCommitted{frame.header.number});
+      tell_commit();
       break;
     case wire::FrameType::loaded:
       dispatch(PeerLoaded{frame.header.number});
@@ -646,6 +649,14 @@ Task<Result<void>> PrimarySession::hear(Frame frame) {
                                           " frame, which only a primary sends"};
   }
   co_return Result<void>();
+}
+
+void PrimarySession::tell_commit() {
+  // One is committed now, if the peer was right.
+  while (stopped_at_.size() > machine_.last() - machine_.committed()) {
+    if (observer_.committed) observer_.committed(steady_clock::now() - stopped_at_.front());
+    stopped_at_.pop_front();
+  }
 }
 
 void PrimarySession::peer_lost(Error error) {

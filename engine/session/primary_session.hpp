@@ -120,6 +120,7 @@ class PrimarySession {
   Task<void> ask_for_checkpoint();
 
   void answer_vm(std::initializer_list<colo::Message> messages);
+  void tell_commit();
   void peer_lost(Error error);
   void close_stream();
 
@@ -163,6 +164,8 @@ class PrimarySession {
     std::vector<std::vector<std::byte>> translations;  ///< one a channel
   };
   std::deque<Shipment> shipments_;
+  /// When the VM was stopped for those that are not committed, oldest first.
+  std::deque<std::chrono::steady_clock::time_point> stopped_at_;
 
   bool setup_done_ = false;
   bool ready_answered_ = false;

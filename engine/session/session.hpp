@@ -57,6 +57,8 @@ struct Observer {
   std::function<void(std::string type, std::string message, nlohmann::json data)> event;
   /// The arbiter has given this host the VM. Must be on disk before the VM runs alone.
   std::function<void(Generation)> granted;
+  /// A checkpoint is committed; so long ago the primary VM was stopped for it. May be empty.
+  std::function<void(std::chrono::duration<double>)> committed{};
 };
 
 /// The host's side of the VM that a session needs.
