@@ -10,6 +10,7 @@ std::string_view to_string(Replies replies) noexcept {
 
 std::vector<Span> Schedule::spans() const {
   std::vector<Span> spans;
+  spans.reserve(2 * static_cast<std::size_t>(cycles));
   for (int i = 0; i < 2 * cycles; ++i)
     spans.push_back(
         {i % 2 == 0 ? Replies::random : Replies::deterministic, i * phase_s, (i + 1) * phase_s});
