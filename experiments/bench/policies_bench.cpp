@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iomanip>
 #include <iostream>
+#include <sstream>
 #include <thread>
 
 #include "experiments/bench/policies_bench_run.hpp"
@@ -69,6 +71,7 @@ class Benchmark {
       announce(plan[i], i, plan.size());
       if (auto done = play(plan[i]); !done) {
         if (interrupt_.raised()) break;
+        [[maybe_unused]] const auto told = tell();
         return cannot(done.error());
       }
       if (auto written = write_results(); !written) return cannot(written.error());

@@ -49,16 +49,22 @@ class Watch {
     result_.accelerator = vm_.accelerator();
     if (auto done = start_client(); !done) return done.error();
     const nlohmann::json body{{"peer", "beta"}, {"policy", run().policy}};
-    if (auto done = vm_.post("/protect", body); !done) return done.error();
-    auto done = watch();
+    auto done = vm_.post("/protect", body);
+    if (done) done = watch();
     if (done) done = finish();
     if (interrupt_.raised()) return interrupted();
-    if (!done) run().problem = done.error().message;
+    if (!done) run().problem = done.error().message + "; " + alphas_view();
     return std::move(result_);
   }
 
  private:
   PolicyRun& run() { return result_.run; }
+
+  std::string alphas_view() {
+    const auto view = vm_.look();
+    const auto last_error = demo::text_at(view.vm, "/last_error");
+    return "alpha reports " + view.describe() + (last_error.empty() ? "" : ", " + last_error);
+  }
 
   Result<void> start_client() {
     auto path = survival::Path::build(world_, {});
@@ -164,9 +170,7 @@ class Watch {
   Result<void> count() {
     const auto view = vm_.look();
     if (view.state() != "protected")
-      return Error{Errc::conflict, "the VM is not protected any more: alpha reports " +
-                                       view.describe() + ", " +
-                                       demo::text_at(view.vm, "/last_error")};
+      return Error{Errc::conflict, "the VM is not protected any more"};
     Counted counted;
     counted.at_s = now_s();
     counted.stopped_ms = demo::number_at(view.vm, "/pause_ms/mean").value_or(0) *

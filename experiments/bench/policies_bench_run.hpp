@@ -21,8 +21,8 @@ struct WatchedRun {
 };
 
 /// Boots a VM in a fresh world, protects it with `run.policy` and lets its client work. An error
-/// means that the world could not be set up or that Ctrl-C ended it; what went wrong with the pair
-/// afterwards is in `run.problem`. `run` says what is wanted, and comes back filled in.
+/// means that the VM could not be booted or that Ctrl-C ended it; what went wrong with the pair is
+/// in `run.problem`. `run` says what is wanted, and comes back filled in.
 Result<WatchedRun> watch_policy(PolicyRun run, const PoliciesSetting& setting,
                                 const world::Installation& installation, world::World& world,
                                 demo::Display& display, demo::Interrupt& interrupt);
