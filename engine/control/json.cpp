@@ -1,5 +1,6 @@
 #include "engine/control/json.hpp"
 
+#include <climits>
 #include <cstdint>
 #include <optional>
 #include <type_traits>
@@ -78,13 +79,16 @@ struct StateReader {
     window = window_from_json(object.at(name));
   }
   void operator()(const char* name, double& value) const { value = object.at(name).get<double>(); }
-  void operator()(const char* name, Mode& value) const { read_enum(name, value, Mode::colo); }
-  void operator()(const char* name, Hybrid::State& value) const {
-    read_enum(name, value, Hybrid::State::colo);
+  void operator()(const char* name, Mode& value) const {
+    value = static_cast<Mode>(whole_from_json(object.at(name), static_cast<int>(Mode::colo)));
   }
+  /// An enumeration whose values all have names.
   template <class T>
-  void read_enum(const char* name, T& value, T last) const {
-    value = static_cast<T>(whole_from_json(object.at(name), static_cast<std::uint64_t>(last)));
+  void operator()(const char* name, T& value) const {
+    value = static_cast<T>(whole_from_json(object.at(name), INT_MAX));
+    if (to_string(value) == "unknown") {
+      throw ErrorException({Errc::invalid_input, std::string(name) + " is none of its values"});
+    }
   }
 };
 
