@@ -39,6 +39,14 @@ Controller::State begin(Policy policy, const Parameters& parameters) {
   return Fixed{};
 }
 
+Decision first(const Fixed& fixed) {
+  return {fixed.mode, 0, Reason::fixed};
+}
+template <class State>
+Decision first(const State&) {
+  return {State::first_mode, 0, Reason::start};
+}
+
 Decision decide_with(Fixed& fixed, const Observation&, const Parameters&) {
   return {fixed.mode, 0, Reason::fixed};
 }
@@ -82,10 +90,7 @@ std::optional<Policy> policy_from_string(std::string_view text) noexcept {
 
 Controller::Controller(Policy policy, const Parameters& parameters)
     : policy_(policy), parameters_(parameters), state_(begin(policy, parameters)) {
-  const auto* fixed = std::get_if<Fixed>(&state_);
-  const bool is_fixed = fixed != nullptr;
-  last_ =
-      limited({is_fixed ? fixed->mode : Mode::colo, 0, is_fixed ? Reason::fixed : Reason::start});
+  last_ = limited(std::visit([](const auto& state) { return first(state); }, state_));
 }
 
 Decision Controller::limited(Decision decision) const {
@@ -139,6 +144,7 @@ std::vector<Figure> Controller::figures() const {
 
 std::string_view Controller::state_name() const {
   if (const auto* hybrid = std::get_if<Hybrid>(&state_)) return to_string(hybrid->state);
+  if (const auto* adaptive = std::get_if<Adaptive>(&state_)) return to_string(adaptive->state);
   return to_string(last_.mode);
 }
 

@@ -32,7 +32,7 @@ enum class Reason {
   stay_over,   ///< threshold, hybrid: the stay in periodic mode is over
   over_bound,  ///< hybrid: the downtime ratio is above its bound
   costly,      ///< adaptive: colo mode costs more downtime than periodic mode would
-  probe,       ///< adaptive: what colo mode may gain is worth a trial
+  probe,       ///< adaptive: what the other mode may gain is worth a trial
 };
 inline constexpr std::size_t reason_count = static_cast<std::size_t>(Reason::probe) + 1;
 std::string_view to_string(Reason reason) noexcept;

@@ -56,7 +56,15 @@ constexpr std::array table{
     ParameterInfo{"hybrid_bound_max", &P::hybrid_bound_max, 0, 1'000, false, "ratio",
                   "hybrid: the greatest bound"},
     ParameterInfo{"adaptive_latency_budget_ms", &P::adaptive_latency_budget_ms, 10, 60'000, false,
-                  "ms", "adaptive: output waits for a periodic checkpoint for this long at most"},
+                  "ms",
+                  "adaptive: a periodic epoch and its checkpoint's pause are not made longer than "
+                  "this together"},
+    ParameterInfo{
+        "adaptive_wait_price", &P::adaptive_wait_price, 0.001, 100, false, "1/s",
+        "adaptive: the downtime ratio that a second less between two periodic checkpoints "
+        "is worth"},
+    ParameterInfo{"adaptive_trial_share", &P::adaptive_trial_share, 0, 0.5, false, "share",
+                  "adaptive: trials that fail may add this share to the downtime"},
 };
 
 std::string number(double value) {

@@ -18,7 +18,7 @@ struct Parameters {
   double window_s = 10;
   // threshold
   double threshold_interval_ms = 400;
-  double threshold_average = 5;
+  double threshold_average = 3;
   double threshold_stay = 100;
   // hybrid, inner layer
   double hybrid_stay = 25;
@@ -27,17 +27,19 @@ struct Parameters {
   double hybrid_sigma_start = 1;
   double hybrid_sigma_min = 1;
   double hybrid_sigma_max = 512;
-  double hybrid_sigma_growth = 2;
+  double hybrid_sigma_growth = 1.8;
   double hybrid_sigma_decay = 25;
   // hybrid, outer layer
   double hybrid_gain = 0.01;
   double hybrid_integral_time_s = 3;
   double hybrid_set_point = 1.5;
-  double hybrid_bound_start = 0.1;
+  double hybrid_bound_start = 0.5;
   double hybrid_bound_min = 0.02;
   double hybrid_bound_max = 0.5;
   // adaptive
-  double adaptive_latency_budget_ms = 500;
+  double adaptive_latency_budget_ms = 1250;
+  double adaptive_wait_price = 0.015;
+  double adaptive_trial_share = 0.01;
 
   friend bool operator==(const Parameters&, const Parameters&) = default;
 };
