@@ -146,6 +146,17 @@ TEST_F(HybridPolicy, StaysGrowWhileColoModeKeepsFailingUpToTheGreatestSigma) {
   EXPECT_THAT(stays, testing::ElementsAre(5, 6, 8, 12, 12, 12));
 }
 
+TEST_F(HybridPolicy, WithTheDefaultsStaysAreAsTheDocumentSays) {
+  begin(Parameters());
+  std::vector<int> stays;
+  for (int i = 0; i < 14; ++i) {
+    run.decide({Mode::colo, 0.05, 0.05});
+    stays.push_back(stay());
+  }
+  EXPECT_THAT(stays,
+              testing::ElementsAre(27, 28, 29, 32, 36, 45, 60, 87, 136, 224, 383, 538, 538, 538));
+}
+
 TEST_F(HybridPolicy, LeavingColoModeAfterTheTrialDoesNotRaiseSigma) {
   run.decide(bad);
   stay();
