@@ -2,8 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 #include <optional>
 
+#include "controller/controller.hpp"
 #include "engine/daemon/config.hpp"
 
 namespace tandem::cli {
@@ -11,7 +13,7 @@ namespace {
 
 constexpr const char* default_socket = "/run/tandem/api.sock";
 constexpr const char* default_config = "/etc/tandem/tandemd.toml";
-constexpr std::uint64_t trace_seconds_max = 1'000'000;
+constexpr std::uint64_t seconds_max = 1'000'000;
 
 /// The words after "demo", if that is the command: they are tandem-demo's and not looked at here.
 std::optional<DemoCommand> demo_command(const std::vector<std::string>& words) {
@@ -46,6 +48,25 @@ std::string check_digits(const std::string& text) {
   return digits ? "" : "\"" + text + "\" is not a whole number";
 }
 
+std::vector<std::string> policy_names() {
+  std::vector<std::string> names;
+  for (const auto policy : controller::policies) names.emplace_back(to_string(policy));
+  return names;
+}
+
+std::map<std::string, TopColumn> top_columns() {
+  std::map<std::string, TopColumn> columns;
+  for (const auto column : top_sort_columns) columns.emplace(to_string(column), column);
+  return columns;
+}
+
+/// NAME=VALUE, each by itself.
+std::string check_setting(const std::string& text) {
+  PolicyChange change;
+  const auto taken = add_setting(change, text);
+  return taken ? "" : taken.error().message;
+}
+
 std::string check_not_empty(const std::string& text) {
   return text.empty() ? "must not be empty" : "";
 }
@@ -71,9 +92,13 @@ class Parser {
     add_events();
     add_vm();
     add_protect();
+    add_policy();
     add_mode();
     add_change(app_, "unprotect", "end the protection of a VM; it runs on here");
     add_change(app_, "failover", "let the peer take a protected VM over; nothing is lost");
+    add_top();
+    add_record();
+    add_replay();
     add_trace();
     add_doctor();
     // Its words never come here; it stands in the list of commands.
@@ -163,20 +188,105 @@ class Parser {
         ->required()
         ->type_name("PEER")
         ->check(check_name);
-    app.add_option("--policy", protect_.policy, "when checkpoints are taken")
+    add_change_options(app, protect_.choice,
+                       "when checkpoints are taken (default: as tandemd is configured)");
+    app.callback([this] {
+      take_settings(protect_.choice);
+      into_.command = protect_;
+    });
+  }
+
+  /// --policy and --set.
+  void add_change_options(CLI::App& app, PolicyChange& into, const char* description) {
+    app.add_option("--policy", into.policy, description)
         ->type_name("POLICY")
-        ->check(CLI::IsMember({"periodic", "colo", "threshold", "hybrid", "adaptive"}));
-    app.callback([this] { into_.command = protect_; });
+        ->check(CLI::IsMember(policy_names()));
+    add_settings(app);
+  }
+
+  void add_settings(CLI::App& app) {
+    app.add_option("--set", settings_, "a parameter of the controller; may be given several times")
+        ->type_name("NAME=VALUE")
+        ->allow_extra_args(false)
+        ->check(check_setting);
+  }
+
+  void take_settings(PolicyChange& into) const {
+    for (const auto& setting : settings_) {
+      const auto taken = add_setting(into, setting);
+      if (!taken) throw CLI::ValidationError("--set", taken.error().message);
+    }
+  }
+
+  void add_policy() {
+    auto& app = command(app_, "policy", "show or change what decides a protected VM's checkpoints");
+    add_vm_name(app, policy_.vm, "the VM's name");
+    app.add_option("POLICY", policy_.change.policy, "another policy, from now on")
+        ->type_name("")
+        ->check(CLI::IsMember(policy_names()));
+    add_settings(app);
+    app.callback([this] {
+      take_settings(policy_.change);
+      into_.command = policy_;
+    });
   }
 
   void add_mode() {
-    auto& app = command(app_, "mode", "change when checkpoints of a protected VM are taken");
+    auto& app = command(app_, "mode", "run a protected VM in one mode: the policy of that name");
     add_vm_name(app, mode_.vm, "the VM's name");
     app.add_option("MODE", mode_.mode, "periodic, or colo: as soon as the VMs' outputs differ")
         ->required()
         ->type_name("")
         ->check(CLI::IsMember({"periodic", "colo"}));
     app.callback([this] { into_.command = mode_; });
+  }
+
+  void add_top() {
+    auto& app = command(app_, "top", "show this host's VMs live, and what their controllers do");
+    app.add_option("VM", top_.vms, "the VMs to show (default: all)")
+        ->type_name("")
+        ->check(check_name);
+    app.add_option("--interval", top_.interval_s, "between two looks, in seconds")
+        ->type_name("S")
+        ->capture_default_str()
+        ->check(CLI::Range(0.1, 60.0));
+    app.add_flag("--once", top_.once, "print one frame and end");
+    app.add_option("--sort", top_sort_, "the column to sort by")
+        ->type_name("COLUMN")
+        ->capture_default_str()
+        ->check(CLI::IsMember(top_columns()));
+    app.callback([this] {
+      top_.sort = top_columns().at(top_sort_);
+      into_.command = top_;
+    });
+  }
+
+  void add_record() {
+    auto& app = command(app_, "record", "record what a VM's controller sees and decides");
+    add_vm_name(app, record_.vm, "the VM's name");
+    app.add_option("--output", record_.file, "the recording (-: standard output)")
+        ->required()
+        ->type_name("FILE")
+        ->check(check_not_empty);
+    app.add_option("--seconds", record_.seconds, "end by itself, and not when interrupted")
+        ->type_name("S")
+        ->check(check_digits)
+        ->check(CLI::Range(std::uint64_t{1}, seconds_max));
+    app.callback([this] { into_.command = record_; });
+  }
+
+  void add_replay() {
+    auto& app = command(app_, "replay", "decide again what a recording says was decided");
+    app.add_option("FILE", replay_.file, "a recording (-: standard input)")
+        ->required()
+        ->type_name("")
+        ->check(check_not_empty);
+    add_change_options(app, replay_.otherwise,
+                       "what another policy would have said of the same observations");
+    app.callback([this] {
+      take_settings(replay_.otherwise);
+      into_.command = replay_;
+    });
   }
 
   void add_trace() {
@@ -188,7 +298,7 @@ class Parser {
     app.add_option("--seconds", trace_.seconds, "end by itself, and not when interrupted")
         ->type_name("S")
         ->check(check_digits)
-        ->check(CLI::Range(std::uint64_t{1}, trace_seconds_max));
+        ->check(CLI::Range(std::uint64_t{1}, seconds_max));
     app.callback([this] { into_.command = trace_; });
   }
 
@@ -217,10 +327,16 @@ class Parser {
   Arguments& into_;
   CLI::App app_{"Keeps virtual machines running when their host dies.", "tandem"};
   std::string socket_, vm_;
+  std::vector<std::string> settings_;
+  std::string top_sort_{to_string(TopColumn::name)};
   StatusCommand status_;
   EventsCommand events_;
   ProtectCommand protect_;
+  PolicyCommand policy_;
   ModeCommand mode_;
+  TopCommand top_;
+  RecordCommand record_;
+  ReplayCommand replay_;
   TraceCommand trace_;
   DoctorCommand doctor_;
 };

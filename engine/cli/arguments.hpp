@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/error.hpp"
+#include "engine/cli/policy_change.hpp"
+#include "engine/cli/top_frame.hpp"
 
 namespace tandem::cli {
 
@@ -32,7 +34,27 @@ struct TraceCommand {
   std::uint64_t seconds = 0;  ///< 0: until interrupted
 };
 struct ProtectCommand {
-  std::string vm, peer, policy = "periodic";
+  std::string vm, peer;
+  PolicyChange choice;  ///< what it leaves out is as the daemon's configuration says
+};
+struct PolicyCommand {
+  std::string vm;
+  PolicyChange change;  ///< empty: show it
+};
+struct RecordCommand {
+  std::string vm;
+  std::string file;           ///< "-": standard output
+  std::uint64_t seconds = 0;  ///< 0: until interrupted
+};
+struct ReplayCommand {
+  std::string file;        ///< "-": standard input
+  PolicyChange otherwise;  ///< empty: as it was recorded
+};
+struct TopCommand {
+  std::vector<std::string> vms;  ///< empty: all
+  double interval_s = 2;
+  bool once = false;
+  TopColumn sort = TopColumn::name;
 };
 struct DoctorCommand {
   std::filesystem::path config;
@@ -47,7 +69,8 @@ struct ShowCommand {
 };
 
 using Command = std::variant<StatusCommand, EventsCommand, ListCommand, ChangeCommand, ModeCommand,
-                             TraceCommand, ProtectCommand, DoctorCommand, DemoCommand, ShowCommand>;
+                             PolicyCommand, TraceCommand, RecordCommand, ReplayCommand, TopCommand,
+                             ProtectCommand, DoctorCommand, DemoCommand, ShowCommand>;
 
 struct Arguments {
   std::filesystem::path socket;

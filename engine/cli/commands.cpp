@@ -1,15 +1,10 @@
 #include "engine/cli/commands.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <future>
 #include <thread>
 
-#include "engine/api/client.hpp"
 #include "engine/cli/format.hpp"
 #include "engine/cli/output.hpp"
 
@@ -20,9 +15,6 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 using std::chrono::steady_clock;
 
-constexpr auto answer_limit = 10'000ms;
-// Starting examines QEMU first; ending a protection waits for checkpoints under way.
-constexpr auto change_limit = 120'000ms;
 // A large VM on a slow network.
 constexpr auto protect_limit = std::chrono::milliseconds(24h);
 constexpr auto watch_interval = 1s;
@@ -31,19 +23,8 @@ constexpr auto long_poll = 10'000ms;
 constexpr auto absence_max = 60s;
 constexpr auto absence_retry = 200ms;
 
-std::string vm_path(const std::string& vm) {
-  return "/v1/vms/" + vm;
-}
-
 std::string events_path(std::uint64_t after, std::chrono::milliseconds wait) {
   return "/v1/events?after=" + std::to_string(after) + "&wait_ms=" + std::to_string(wait.count());
-}
-
-Result<json> get(const Connection& connection, const std::string& target,
-                 std::chrono::milliseconds limit = answer_limit) {
-  auto answer = api::ApiClient(connection.socket).get(target, limit);
-  if (!answer) return explain(answer.error(), connection.socket);
-  return answer;
 }
 
 Result<json> get_status(const Connection& connection, const std::string& vm) {
@@ -101,12 +82,6 @@ const json& events_of(const json& answer) {
   return found != answer.end() && found->is_array() ? *found : none;
 }
 
-std::uint64_t next_of(const json& answer, std::uint64_t otherwise) {
-  const auto found = answer.is_object() ? answer.find("next") : answer.end();
-  return found != answer.end() && found->is_number_unsigned() ? found->get<std::uint64_t>()
-                                                              : otherwise;
-}
-
 double time_of(const json& event) {
   const auto found = event.is_object() ? event.find("time") : event.end();
   return found != event.end() && found->is_number() ? found->get<double>() : 0;
@@ -122,7 +97,7 @@ class Progress {
   Progress(const Connection& connection, std::string vm)
       : connection_(connection), vm_(std::move(vm)), shown_(stderr_is_terminal()) {
     if (!shown_) return;
-    if (const auto answer = get(connection_, "/v1/events")) after_ = next_of(*answer, 0);
+    if (const auto answer = get(connection_, "/v1/events")) after_ = number_at(*answer, "next", 0);
   }
   ~Progress() { clear(); }
   Progress(const Progress&) = delete;
@@ -136,7 +111,7 @@ class Progress {
           write_error("\r\x1b[K" + event_line(event) + "\n");
         }
       }
-      after_ = next_of(*answer, after_);
+      after_ = number_at(*answer, "next", after_);
     }
     if (const auto vm = get(connection_, vm_path(vm_)); vm && vm->is_object()) {
       const std::chrono::duration<double, std::milli> since = steady_clock::now() - begin_;
@@ -162,43 +137,7 @@ class Progress {
   steady_clock::time_point begin_ = steady_clock::now();
 };
 
-/// The daemon has errors of the same kind, about its own permissions.
-bool may_use(const std::filesystem::path& socket) {
-  return ::faccessat(AT_FDCWD, socket.c_str(), W_OK, AT_EACCESS) == 0;
-}
-
-int report_vm(const Connection& connection, Result<json> answer, const std::string& message) {
-  if (!answer) return fail(explain(answer.error(), connection.socket), connection.json);
-  if (connection.json) {
-    print_json(*answer);
-  } else {
-    write_out(message + "\n");
-  }
-  return exit_done;
-}
-
 }  // namespace
-
-Error explain(const Error& error, const std::filesystem::path& socket) {
-  const std::string start = "start it (systemctl start tandemd, or tandemd --config FILE)";
-  const std::string elsewhere = "or name its socket with --socket or TANDEM_SOCKET";
-  struct stat status {};
-  const bool exists = ::stat(socket.c_str(), &status) == 0;
-  if (exists && !S_ISSOCK(status.st_mode)) {
-    return {error.code, socket.string() + " is not a socket: " + start + ", " + elsewhere};
-  }
-  if (error.code == Errc::unavailable) {
-    const auto found =
-        exists ? "nobody listens on the socket " + socket.string() + ": tandemd has ended; "
-               : "there is no socket " + socket.string() + ": tandemd is not running; ";
-    return {error.code, found + start + ", " + elsewhere};
-  }
-  if (error.code == Errc::permission && !may_use(socket)) {
-    return {error.code, "this user may not use the socket " + socket.string() +
-                            ": run this as root, or as the user that runs tandemd"};
-  }
-  return error;
-}
 
 int show_status(const Connection& connection, const std::string& vm) {
   const auto status = get_status(connection, vm);
@@ -252,7 +191,7 @@ int follow_events(const Connection& connection, std::uint64_t after) {
         print_event(event, connection.json);
         shown_until = std::max(shown_until, time_of(event));
       }
-      after = next_of(*answer, after);
+      after = number_at(*answer, "next", after);
       answered = true;
       restarted = false;
       heard = steady_clock::now();
@@ -281,37 +220,31 @@ int list_vms(const Connection& connection) {
 }
 
 int change_vm(const Connection& connection, const std::string& vm, const std::string& action) {
-  auto answer = api::ApiClient(connection.socket)
-                    .post(vm_path(vm) + "/" + action, json::object(), change_limit);
   std::string message = vm + " is running";
   if (action == "stop") message = vm + " is stopped";
   if (action == "unprotect") message = vm + " goes on without protection";
   if (action == "failover") message = vm + " goes on on its peer";
-  return report_vm(connection, std::move(answer), message);
-}
-
-int set_mode(const Connection& connection, const std::string& vm, const std::string& mode) {
-  auto answer =
-      api::ApiClient(connection.socket).post(vm_path(vm) + "/policy", {{"policy", mode}}, change_limit);
-  return report_vm(connection, std::move(answer), vm + " runs in " + mode + " mode");
+  return report_vm(connection,
+                   post(connection, vm_path(vm) + "/" + action, json::object(), change_limit),
+                   message);
 }
 
 int protect_vm(const Connection& connection, const std::string& vm, const std::string& peer,
-               const std::string& policy) {
-  const auto post = [&] {
-    return api::ApiClient(connection.socket)
-        .post(vm_path(vm) + "/protect", {{"peer", peer}, {"policy", policy}}, protect_limit);
-  };
-  auto answer = [&] {
+               const PolicyChange& choice) {
+  auto body = to_json(choice);
+  body["peer"] = peer;
+  const auto answer = [&] {
     Progress progress(connection, vm);
-    auto posted = std::async(std::launch::async, post);
+    auto posted = std::async(std::launch::async, [&] {
+      return post(connection, vm_path(vm) + "/protect", body, protect_limit);
+    });
     do {
       progress.update();
     } while (posted.wait_for(progress_interval) != std::future_status::ready);
     progress.update();
     return posted.get();
   }();
-  return report_vm(connection, std::move(answer), vm + " is protected by " + peer);
+  return report_vm(connection, answer, vm + " is protected by " + peer);
 }
 
 }  // namespace tandem::cli

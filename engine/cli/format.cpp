@@ -6,34 +6,17 @@
 #include <cstdio>
 #include <ctime>
 
+#include "engine/cli/fields.hpp"
+
 namespace tandem::cli {
 namespace {
 
 using nlohmann::json;
 
-constexpr const char* nothing = "-";
-
 std::string decimals(double value, int count) {
   std::array<char, 400> text{};
   std::snprintf(text.data(), text.size(), "%.*f", count, value);
   return text.data();
-}
-
-const json* find(const json& object, const char* pointer) {
-  const json::json_pointer path(pointer);
-  return object.contains(path) ? &object.at(path) : nullptr;
-}
-
-double number_or(const json& object, const char* pointer, double otherwise) {
-  const auto* value = find(object, pointer);
-  return value != nullptr && value->is_number() ? value->get<double>() : otherwise;
-}
-
-std::string text_at(const json& object, const char* pointer) {
-  const auto* value = find(object, pointer);
-  if (value == nullptr || value->is_null()) return nothing;
-  const auto text = value->is_string() ? printable(value->get<std::string>()) : dump(*value);
-  return text.empty() ? nothing : text;
 }
 
 std::string bytes_at(const json& object, const char* pointer) {
@@ -78,8 +61,29 @@ std::string mode(const json& vm) {
   return is_in_pair(vm) ? text_at(vm, "/mode") : nothing;
 }
 
+std::string policy(const json& vm) {
+  return is_in_pair(vm) ? text_at(vm, "/policy") : nothing;
+}
+
+std::string figure(const json& vm, const std::string& name) {
+  const auto pointer = "/controller/figures/" + name;
+  return format_number(number_or(vm, pointer.c_str(), std::nan("")), 3);
+}
+
+/// The VM's downtime ratio, and the bound that its policy keeps it within, if it has one.
+std::string downtime(const json& vm) {
+  const auto ratio = figure(vm, "downtime_ratio");
+  const auto bound = figure(vm, "downtime_ratio_bound");
+  return bound == nothing ? ratio : ratio + " / " + bound;
+}
+
+bool has_controller(const json& vm) {
+  const auto* controller = find(vm, "/controller");
+  return controller != nullptr && controller->is_object();
+}
+
 bool has_to_do_with_colo(const json& vm) {
-  return text_at(vm, "/policy") == "colo" || text_at(vm, "/mode") == "colo" ||
+  return text_at(vm, "/policy") != "periodic" || text_at(vm, "/mode") == "colo" ||
          number_or(vm, "/compare/mismatch_checkpoints", 0) > 0;
 }
 
@@ -175,6 +179,13 @@ std::string format_milliseconds(double milliseconds) {
   return decimals(milliseconds / 1000, 1) + " s";
 }
 
+std::string format_number(double value, int digits) {
+  if (!std::isfinite(value)) return nothing;
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.*g", digits, value);
+  return text.data();
+}
+
 std::string format_share(double share) {
   if (!std::isfinite(share)) return nothing;
   return decimals(100 * std::clamp(share, 0.0, 1.0), 1) + " %";
@@ -258,12 +269,12 @@ std::vector<std::string> status_lines(const json& status) {
     lines.push_back("no VM is defined or running on this host");
     return lines;
   }
-  Table table({"VM", "ROLE", "STATE", "MODE", "PEER", "GENERATION", "CHECKPOINTS",
-               "PAUSE mean / p99", "STOPPED", "HELD", "LAST ERROR"});
+  Table table({"VM", "ROLE", "STATE", "POLICY", "MODE", "PEER", "GENERATION", "CHECKPOINTS",
+               "PAUSE mean / p99", "STOPPED", "RATIO / bound", "HELD", "LAST ERROR"});
   for (const auto& vm : vms) {
-    table.add({text_at(vm, "/name"), text_at(vm, "/role"), text_at(vm, "/state"), mode(vm),
-               text_at(vm, "/peer"), text_at(vm, "/generation"), checkpoints(vm), pauses(vm),
-               stopped(vm), held_frames(vm), text_at(vm, "/last_error")});
+    table.add({text_at(vm, "/name"), text_at(vm, "/role"), text_at(vm, "/state"), policy(vm),
+               mode(vm), text_at(vm, "/peer"), text_at(vm, "/generation"), checkpoints(vm),
+               pauses(vm), stopped(vm), downtime(vm), held_frames(vm), text_at(vm, "/last_error")});
   }
   lines.emplace_back();
   std::ranges::move(table.lines(), std::back_inserter(lines));
@@ -285,6 +296,17 @@ std::vector<std::string> vm_lines(const json& vm) {
   if (is_in_pair(vm)) {
     fact("policy", text_at(vm, "/policy"));
     fact("mode", text_at(vm, "/mode"));
+    if (has_controller(vm)) {
+      fact("controller", text_at(vm, "/controller/state") + ", " +
+                             text_at(vm, "/controller/reason") + "; downtime ratio " +
+                             figure(vm, "downtime_ratio") +
+                             (figure(vm, "downtime_ratio_bound") == nothing
+                                  ? ""
+                                  : ", its bound " + figure(vm, "downtime_ratio_bound")) +
+                             "; " + figure(vm, "checkpoints_per_second") +
+                             " checkpoints per second; changes of mode: " +
+                             text_at(vm, "/controller/mode_changes"));
+    }
     fact("checkpoints", "last " + text_at(vm, "/checkpoints/last") + ", committed " +
                             text_at(vm, "/checkpoints/committed") + ", loaded " +
                             text_at(vm, "/checkpoints/loaded") + ", in flight " +
@@ -355,8 +377,8 @@ std::string vm_summary(const json& vm) {
       text_at(vm, "/name") + " " + text_at(vm, "/role") + " " + text_at(vm, "/state");
   if (text_at(vm, "/peer") != nothing) line += " peer " + text_at(vm, "/peer");
   if (is_in_pair(vm)) {
-    line += " mode " + mode(vm) + " checkpoints " + checkpoints(vm) + " pause " + pauses(vm) +
-            " stopped " + stopped(vm) + " held " + held_frames(vm);
+    line += " policy " + policy(vm) + " mode " + mode(vm) + " checkpoints " + checkpoints(vm) +
+            " pause " + pauses(vm) + " stopped " + stopped(vm) + " held " + held_frames(vm);
   }
   if (text_at(vm, "/last_error") != nothing) line += " last error: " + text_at(vm, "/last_error");
   return line;

@@ -21,6 +21,10 @@ std::string format_bytes(std::uint64_t bytes);
 /// Milliseconds as "0.85 ms", "4.6 ms", "120 ms", "3.2 s"; "-" for what is no duration.
 std::string format_milliseconds(double milliseconds);
 
+/// At most so many significant digits, and no more than are needed: "250", "0.02"; "-" for what is
+/// no number.
+std::string format_number(double value, int digits);
+
 /// A share from 0 to 1 as "97.3 %".
 std::string format_share(double share);
 

@@ -7,6 +7,10 @@
 #include "engine/cli/doctor.hpp"
 #include "engine/cli/format.hpp"
 #include "engine/cli/output.hpp"
+#include "engine/cli/policy_command.hpp"
+#include "engine/cli/record_command.hpp"
+#include "engine/cli/replay_command.hpp"
+#include "engine/cli/top_command.hpp"
 #include "engine/cli/trace_command.hpp"
 
 namespace tandem::cli {
@@ -28,14 +32,29 @@ class Runner {
   int operator()(const ChangeCommand& change) const {
     return change_vm(connection_, change.vm, change.action);
   }
+  int operator()(const PolicyCommand& policy) const {
+    return policy.change.empty() ? show_policy(connection_, policy.vm)
+                                 : change_policy(connection_, policy.vm, policy.change);
+  }
   int operator()(const ModeCommand& mode) const {
     return set_mode(connection_, mode.vm, mode.mode);
+  }
+  int operator()(const TopCommand& top) const {
+    const std::chrono::duration<double> interval(top.interval_s);
+    return show_top(connection_, {top.vms, std::chrono::round<std::chrono::milliseconds>(interval),
+                                  top.once, top.sort});
+  }
+  int operator()(const RecordCommand& record) const {
+    return record_vm(connection_, {record.vm, record.file, std::chrono::seconds(record.seconds)});
+  }
+  int operator()(const ReplayCommand& replay) const {
+    return replay_file(replay.file, replay.otherwise, connection_.json);
   }
   int operator()(const TraceCommand& trace) const {
     return trace_vm(connection_, {trace.vm, trace.file, std::chrono::seconds(trace.seconds)});
   }
   int operator()(const ProtectCommand& protect) const {
-    return protect_vm(connection_, protect.vm, protect.peer, protect.policy);
+    return protect_vm(connection_, protect.vm, protect.peer, protect.choice);
   }
   int operator()(const DoctorCommand& doctor) const {
     const auto checks = examine({doctor.config, connection_.socket, doctor.peer});

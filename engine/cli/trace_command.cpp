@@ -1,18 +1,13 @@
 #include "engine/cli/trace_command.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <optional>
 
 #include "base/base64.hpp"
-#include "base/unique_fd.hpp"
-#include "engine/api/client.hpp"
 #include "engine/cli/format.hpp"
 #include "engine/cli/output.hpp"
+#include "engine/cli/output_file.hpp"
 
 namespace tandem::cli {
 namespace {
@@ -22,7 +17,6 @@ using nlohmann::json;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr auto answer_limit = 10'000ms;
 // An interrupt is seen between two questions.
 constexpr auto poll_interval = 500ms;
 
@@ -30,25 +24,19 @@ constexpr auto poll_interval = 500ms;
 class Sink {
  public:
   static Result<Sink> open(const TraceOptions& options) {
-    Sink sink;
-    if (options.file.empty()) return sink;
-    if (options.file == "-") {
-      if (stdout_is_terminal()) {
-        return Error{Errc::invalid_input,
-                     "pcapng is not for a terminal: name a file, or send it to a program, as in "
-                     "tandem trace " +
-                         options.vm + " --pcap - | tcpdump -r -"};
-      }
-    } else {
-      // Clients' data is in it.
-      sink.file_.reset(
-          ::open(options.file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-      if (!sink.file_) return system_error("cannot write " + options.file, errno);
-      sink.name_ = options.file;
+    if (options.file == "-" && stdout_is_terminal()) {
+      return Error{Errc::invalid_input,
+                   "pcapng is not for a terminal: name a file, or send it to a program, as in "
+                   "tandem trace " +
+                       options.vm + " --pcap - | tcpdump -r -"};
     }
-    std::vector<std::byte> header;
-    sink.pcapng_.emplace("tandem " TANDEM_VERSION, header);
-    const auto written = sink.write(header);
+    // Clients' data is in it.
+    auto output = OutputFile::open(options.file.empty() ? "-" : options.file, 0600);
+    if (!output) return output.error();
+    Sink sink(std::move(*output));
+    if (options.file.empty()) return sink;
+    sink.pcapng_.emplace("tandem " TANDEM_VERSION, sink.pending_);
+    const auto written = sink.flush();
     if (!written) return written.error();
     return sink;
   }
@@ -69,37 +57,18 @@ class Sink {
 
   /// Writes what was added, whole.
   Result<void> flush() {
-    auto written = write(pending_);
+    auto written = output_.write({reinterpret_cast<const char*>(pending_.data()), pending_.size()});
     pending_.clear();
     return written;
   }
 
  private:
-  Result<void> write(std::span<const std::byte> bytes) {
-    if (!file_) {
-      write_out({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-      return {};
-    }
-    while (!bytes.empty()) {
-      const auto n = ::write(file_.get(), bytes.data(), bytes.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return system_error("cannot write " + name_, errno);
-      bytes = bytes.subspan(static_cast<std::size_t>(n));
-    }
-    return {};
-  }
+  explicit Sink(OutputFile output) : output_(std::move(output)) {}
 
-  UniqueFd file_;  ///< none: standard output
-  std::string name_;
-  std::optional<PcapngWriter> pcapng_;
+  OutputFile output_;
+  std::optional<PcapngWriter> pcapng_;  ///< none: lines of JSON
   std::vector<std::byte> pending_;
 };
-
-std::uint64_t number_at(const json& answer, const char* key, std::uint64_t otherwise) {
-  const auto found = answer.is_object() ? answer.find(key) : answer.end();
-  return found != answer.end() && found->is_number_unsigned() ? found->get<std::uint64_t>()
-                                                              : otherwise;
-}
 
 class Tracer {
  public:
@@ -139,11 +108,9 @@ class Tracer {
   }
 
   Result<json> ask(std::uint64_t after, milliseconds wait) const {
-    const auto target = "/v1/vms/" + options_.vm + "/trace?after=" + std::to_string(after) +
+    const auto target = vm_path(options_.vm) + "/trace?after=" + std::to_string(after) +
                         "&wait_ms=" + std::to_string(wait.count());
-    auto answer = api::ApiClient(connection_.socket).get(target, wait + answer_limit);
-    if (!answer) return explain(answer.error(), connection_.socket);
-    return answer;
+    return get(connection_, target, wait + answer_limit);
   }
 
   Result<void> take(const json& answer) {

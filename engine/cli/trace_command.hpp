@@ -8,7 +8,7 @@
 #include <string>
 
 #include "base/error.hpp"
-#include "engine/cli/commands.hpp"
+#include "engine/cli/connection.hpp"
 #include "engine/cli/pcapng.hpp"
 
 namespace tandem::cli {

@@ -6,7 +6,7 @@
 # To compile and link.
 tandem_packages_build=(
   g++ gcc cmake ninja-build ccache pkg-config
-  libboost1.81-dev libspdlog-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev
+  libboost1.81-dev libspdlog-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libxxhash-dev libncurses-dev
   prometheus-cpp-dev
 )
 # To run the tests: test libraries, real QEMU, the guest image's parts, network tools.

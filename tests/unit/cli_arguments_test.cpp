@@ -38,13 +38,19 @@ TEST(CliArguments, EveryCommandIsUnderstood) {
   const auto protect = command<ProtectCommand>({"protect", "web", "--to", "beta"});
   EXPECT_EQ(protect.vm, "web");
   EXPECT_EQ(protect.peer, "beta");
-  EXPECT_EQ(protect.policy, "periodic");
-  EXPECT_EQ(command<ProtectCommand>({"protect", "web", "--to", "beta", "--policy", "colo"}).policy,
-            "colo");
+  EXPECT_TRUE(protect.choice.empty()) << "it is left to the daemon's configuration";
   const auto mode = command<ModeCommand>({"mode", "web", "colo"});
   EXPECT_EQ(mode.vm, "web");
   EXPECT_EQ(mode.mode, "colo");
   EXPECT_EQ(command<ModeCommand>({"mode", "web", "periodic"}).mode, "periodic");
+  const auto record = command<RecordCommand>({"record", "web", "--output", "f"});
+  EXPECT_EQ(record.vm, "web");
+  EXPECT_EQ(record.file, "f");
+  EXPECT_EQ(record.seconds, 0u);
+  EXPECT_EQ(command<RecordCommand>({"record", "web", "--output", "-", "--seconds", "9"}).seconds,
+            9u);
+  EXPECT_EQ(command<ReplayCommand>({"replay", "f"}).file, "f");
+  EXPECT_TRUE(command<ReplayCommand>({"replay", "f"}).otherwise.empty());
   const auto trace = command<TraceCommand>({"trace", "web", "--pcap", "a.pcapng"});
   EXPECT_EQ(trace.vm, "web");
   EXPECT_EQ(trace.file, "a.pcapng");
@@ -54,6 +60,43 @@ TEST(CliArguments, EveryCommandIsUnderstood) {
   EXPECT_EQ(command<DoctorCommand>({"doctor"}).config, "/etc/tandem/tandemd.toml");
   EXPECT_EQ(command<DoctorCommand>({"doctor", "--config", "x.toml", "--peer", "beta"}).peer,
             "beta");
+}
+
+TEST(CliArguments, EveryPolicyAndParameterIsUnderstood) {
+  for (const std::string policy : {"periodic", "colo", "threshold", "hybrid", "adaptive"}) {
+    EXPECT_EQ(command<ProtectCommand>({"protect", "web", "--to", "beta", "--policy", policy})
+                  .choice.policy,
+              policy);
+    EXPECT_EQ(command<PolicyCommand>({"policy", "web", policy}).change.policy, policy);
+    EXPECT_EQ(command<ReplayCommand>({"replay", "f", "--policy", policy}).otherwise.policy, policy);
+  }
+  const std::map<std::string, double> both{{"window_s", 20}, {"hybrid_gain", 0.5}};
+  EXPECT_EQ(command<ProtectCommand>(
+                {"protect", "--set", "window_s=20", "web", "--to", "beta", "--set=hybrid_gain=0.5"})
+                .choice.parameters,
+            both);
+  const auto policy = command<PolicyCommand>(
+      {"policy", "--set", "window_s=20", "web", "--set", "hybrid_gain=0.5", "hybrid"});
+  EXPECT_EQ(policy.vm, "web");
+  EXPECT_EQ(policy.change.policy, "hybrid");
+  EXPECT_EQ(policy.change.parameters, both);
+  EXPECT_EQ(command<ReplayCommand>({"replay", "--set", "window_s=20", "f"}).otherwise.parameters,
+            (std::map<std::string, double>{{"window_s", 20}}));
+  EXPECT_TRUE(command<PolicyCommand>({"policy", "web"}).change.empty()) << "it is shown";
+}
+
+TEST(CliArguments, TopShowsAllVmsOrSome) {
+  const auto all = command<TopCommand>({"top"});
+  EXPECT_TRUE(all.vms.empty());
+  EXPECT_EQ(all.interval_s, 2);
+  EXPECT_FALSE(all.once);
+  EXPECT_EQ(all.sort, TopColumn::name);
+  const auto some =
+      command<TopCommand>({"top", "a", "--interval", "0.5", "b", "--once", "--sort", "ratio"});
+  EXPECT_THAT(some.vms, ElementsAre("a", "b"));
+  EXPECT_EQ(some.interval_s, 0.5);
+  EXPECT_TRUE(some.once);
+  EXPECT_EQ(some.sort, TopColumn::ratio);
 }
 
 TEST(CliArguments, CommonOptionsStandBeforeAndAfterTheCommand) {
@@ -84,7 +127,22 @@ TEST(CliArguments, WhatIsWrongIsNamed) {
       {{"vm", "start"}, "VM is required"},
       {{"protect", "web"}, "--to is required"},
       {{"protect", "web", "--to", "a/b"}, "\"a/b\" is not a name"},
-      {{"protect", "web", "--to", "beta", "--policy", "hybrid"}, "--policy"},
+      {{"protect", "web", "--to", "beta", "--policy", "hybird"}, "--policy"},
+      {{"protect", "web", "--to", "beta", "--set", "windows=1"}, "windows is not a parameter"},
+      {{"policy"}, "VM is required"},
+      {{"policy", "web", "hybird"}, "POLICY"},
+      {{"policy", "web", "--set", "window_s"}, "is not NAME=VALUE"},
+      {{"policy", "web", "--set", "window_s=601"}, "window_s is 601; expected 1 to 600"},
+      {{"policy", "web", "--set", "window_s=1", "--set", "window_s=2"}, "window_s is set twice"},
+      {{"record", "web"}, "--output is required"},
+      {{"record", "web", "--output", ""}, "--output"},
+      {{"record", "web", "--output", "f", "--seconds", "0"}, "--seconds"},
+      {{"replay"}, "FILE is required"},
+      {{"replay", "f", "--policy", "hybird"}, "--policy"},
+      {{"top", "--interval", "0.01"}, "--interval"},
+      {{"top", "--interval", "x"}, "--interval"},
+      {{"top", "--sort", "age"}, "--sort"},
+      {{"top", "a b"}, "\"a b\" is not a name"},
       {{"mode", "web"}, "MODE is required"},
       {{"mode", "web", "hybrid"}, "MODE"},
       {{"mode", "a b", "colo"}, "\"a b\" is not a name"},
@@ -111,8 +169,8 @@ TEST(CliArguments, WhatIsWrongIsNamed) {
 TEST(CliArguments, HelpAndVersionAreTexts) {
   EXPECT_THAT(command<ShowCommand>({"--version"}).text, "tandem " TANDEM_VERSION "\n");
   const auto help = command<ShowCommand>({"--help"}).text;
-  for (const char* name : {"status", "events", "vm", "protect", "mode", "unprotect", "failover",
-                           "trace", "doctor", "demo"}) {
+  for (const char* name : {"status", "events", "vm", "protect", "policy", "mode", "unprotect",
+                           "failover", "top", "record", "replay", "trace", "doctor", "demo"}) {
     EXPECT_THAT(help, HasSubstr(name));
   }
   EXPECT_THAT(command<ShowCommand>({"vm", "start", "--help"}).text, HasSubstr("tandem vm start"));

@@ -32,7 +32,11 @@ json a_vm() {
                                "unparsable": 0},
                 "mismatch_checkpoints": 0, "mismatch_flows": []},
     "input": {"mirrored_frames": 0, "fed_frames": 0, "stale_frames": 0, "dropped_frames": 0},
-    "translations": 0, "failover": null, "last_error": null})");
+    "translations": 0, "failover": null, "last_error": null,
+    "controller": {"state": "periodic", "mode": "periodic", "due_ms": 250.0, "reason": "fixed",
+      "decisions": 120, "mode_changes": 0,
+      "figures": {"downtime_ratio": 0.01234, "checkpoints_per_second": 3.9012},
+      "parameters": {"period_ms": 250.0}}})");
 }
 
 /// The same in colo mode.
@@ -150,11 +154,41 @@ TEST(CliFormat, StatusIsATableOfVms) {
   ASSERT_EQ(lines.size(), 4u);
   EXPECT_EQ(lines[0], "alpha: tandem 0.1.0, QEMU 7.2.22 (tcg with shim)");
   EXPECT_THAT(lines[2], testing::StartsWith(
-                            "VM   ROLE     STATE      MODE      PEER  GENERATION  CHECKPOINTS"));
-  for (const char* shown :
-       {"web", "primary", "protected", "periodic", "beta", "120", "4.6 ms / 12 ms", "1.8 %"}) {
+                            "VM   ROLE     STATE      POLICY    MODE      PEER  GENERATION  "));
+  for (const char* shown : {"web", "primary", "protected", "periodic", "beta", "120",
+                            "4.6 ms / 12 ms", "1.8 %", "0.0123"}) {
     EXPECT_THAT(lines[3], HasSubstr(shown));
   }
+}
+
+TEST(CliFormat, WhatAVmsControllerDoesIsShown) {
+  auto vm = a_colo_vm();
+  vm["policy"] = "hybrid";
+  vm["controller"]["state"] = "measuring";
+  vm["controller"]["reason"] = "stay-over";
+  vm["controller"]["mode_changes"] = 5;
+  vm["controller"]["figures"]["downtime_ratio_bound"] = 0.1;
+  auto status = a_status();
+  status["vms"] = {vm};
+  EXPECT_THAT(status_lines(status)[2], HasSubstr("RATIO / bound"));
+  EXPECT_THAT(status_lines(status)[3], testing::ContainsRegex(" hybrid +colo +beta "));
+  EXPECT_THAT(status_lines(status)[3], HasSubstr(" 0.0123 / 0.1 "));
+  std::string text;
+  for (const auto& line : vm_lines(vm)) text += line + "\n";
+  EXPECT_THAT(text, HasSubstr(" measuring, stay-over; downtime ratio 0.0123, its bound 0.1; 3.9 "
+                              "checkpoints per second; changes of mode: 5\n"));
+  // Only the primary's host has one.
+  vm["controller"] = nullptr;
+  text.clear();
+  for (const auto& line : vm_lines(vm)) text += line + "\n";
+  EXPECT_THAT(text, testing::Not(HasSubstr("controller")));
+}
+
+TEST(CliFormat, NumbersHaveNoMoreDigitsThanTheyNeed) {
+  EXPECT_EQ(format_number(250, 12), "250");
+  EXPECT_EQ(format_number(0.1, 12), "0.1");
+  EXPECT_EQ(format_number(1.0 / 3, 3), "0.333");
+  EXPECT_EQ(format_number(NAN, 3), "-");
 }
 
 TEST(CliFormat, AVmWithoutAPeerShowsNoNumbersOfAPair) {
@@ -163,10 +197,11 @@ TEST(CliFormat, AVmWithoutAPeerShowsNoNumbersOfAPair) {
   vm["role"] = "none";
   vm["state"] = "stopped";
   vm["peer"] = nullptr;
+  vm["controller"] = nullptr;
   vm["pause_ms"]["count"] = 0;
   vm["last_error"] = "beta is\nlost";
   EXPECT_THAT(status_lines(status)[3],
-              testing::ContainsRegex("^web +none +stopped +- +- +3 +- +- +- +- +beta"));
+              testing::ContainsRegex("^web +none +stopped +- +- +- +3 +- +- +- +- +- +beta"));
   EXPECT_THAT(status_lines(status)[3], HasSubstr("beta is?lost"));
 }
 
