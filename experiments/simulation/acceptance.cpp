@@ -25,9 +25,16 @@ struct Column {
   PaperCell paper;
 };
 
+/// The same runs that were calibrated with; others differ as their seeds do.
+bool calibrated_with(const std::vector<Totals>& runs) {
+  return runs.size() == calibration_seeds && std::ranges::all_of(runs, [](const Totals& run) {
+           return run.time_s >= calibration_s && run.time_s < calibration_s + 60;
+         });
+}
+
 void check_static(const ScenarioResult& result, const Column& column, std::vector<Check>& all) {
   const auto* found = result.find(column.policy);
-  if (found == nullptr) return;
+  if (found == nullptr || !calibrated_with(found->runs)) return;
   const auto& means = found->means;
   const auto downtime = off(means.downtime, column.paper.downtime);
   const auto ms = off(means.checkpoint_ms, column.paper.checkpoint_ms);

@@ -15,7 +15,8 @@ struct Check {
   std::string evidence;
 };
 
-/// Of what was run; nothing is said about the rest.
+/// Of what was run; nothing is said about the rest. The calibrated columns are compared only for
+/// the runs that they were calibrated with.
 std::vector<Check> checks(std::span<const ScenarioResult> results);
 
 // What the table's columns are compared with.

@@ -199,7 +199,8 @@ ScenarioResult made_up(double periodic, double colo, double hybrid, double adapt
                                            {Policy::hybrid, hybrid},
                                            {Policy::adaptive, adaptive}};
   for (const auto& [policy, downtime] : all) {
-    result.policies.push_back({policy, {}, {.downtime = downtime}, {}});
+    const std::vector<Totals> runs(calibration_seeds, Totals{.time_s = calibration_s});
+    result.policies.push_back({policy, runs, {.downtime = downtime}, {}});
   }
   return result;
 }
