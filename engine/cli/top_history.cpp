@@ -70,7 +70,9 @@ std::vector<TopHistory::Cell> TopHistory::cells(double now, std::size_t count) c
   for (std::size_t i = 0; i < count; ++i) {
     const auto& sum = sums[i];
     if (sum.seconds == 0) continue;
-    cells[i].bytes_per_s = sum.bytes / sum.seconds;
+    // Of the newest second, only a part may have been observed.
+    const auto covered_s = sum.periodic_s + sum.colo_s;
+    cells[i].bytes_per_s = sum.bytes / (covered_s > 0 ? covered_s : sum.seconds);
     cells[i].mode = sum.colo_s > sum.periodic_s ? Cell::Mode::colo : Cell::Mode::periodic;
   }
   return cells;

@@ -1,77 +1,14 @@
 // What `tandem` does on a terminal only: redrawing in place, and showing progress.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <pty.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/unique_fd.hpp"
 #include "tests/integration/cli_runner.hpp"
+#include "tests/integration/on_terminal.hpp"
 
 namespace tandem::cli {
 namespace {
 
 using testing::HasSubstr;
-
-/// A program on a terminal of its own, 60 columns wide.
-class OnTerminal {
- public:
-  explicit OnTerminal(std::vector<std::string> argv) {
-    std::vector<char*> words;
-    for (auto& word : argv) words.push_back(word.data());
-    words.push_back(nullptr);
-    winsize size{};
-    size.ws_col = 60;
-    size.ws_row = 20;
-    int master = -1;
-    pid_ = ::forkpty(&master, nullptr, nullptr, &size);
-    if (pid_ == 0) {
-      ::execv(words[0], words.data());
-      ::_exit(127);
-    }
-    master_.reset(master);
-  }
-  ~OnTerminal() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  OnTerminal(const OnTerminal&) = delete;
-  OnTerminal& operator=(const OnTerminal&) = delete;
-
-  [[nodiscard]] bool started() const { return pid_ > 0; }
-
-  /// Reads until `enough` says so, the program ends, or 20 s have passed; returns all that was
-  /// shown.
-  template <class Enough>
-  const std::string& read_until(Enough enough) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (!enough(shown_) && std::chrono::steady_clock::now() < deadline) {
-      pollfd ready{master_.get(), POLLIN, 0};
-      if (::poll(&ready, 1, 1000) <= 0) continue;
-      char piece[4096];
-      const auto n = ::read(master_.get(), piece, sizeof piece);
-      if (n <= 0) break;
-      shown_.append(piece, static_cast<std::size_t>(n));
-    }
-    return shown_;
-  }
-  void press(char key) { EXPECT_EQ(::write(master_.get(), &key, 1), 1); }
-  int wait() {
-    read_until([](const auto&) { return false; });
-    int status = 0;
-    EXPECT_EQ(::waitpid(pid_, &status, 0), pid_);
-    pid_ = -1;
-    EXPECT_TRUE(WIFEXITED(status));
-    return WEXITSTATUS(status);
-  }
-
- private:
-  pid_t pid_ = -1;
-  UniqueFd master_;
-  std::string shown_;
-};
 
 std::size_t count(const std::string& text, const std::string& what) {
   std::size_t n = 0;
