@@ -150,39 +150,39 @@ void TopScreen::suspend() {
 }
 
 TopScreen::Key TopScreen::key() {
-  switch (::wgetch(stdscr)) {
-    case ERR:
-      return Key::none;
-    case 'q':
-    case 'Q':
-      return Key::quit;
-    case KEY_UP:
-    case 'k':
-      return Key::up;
-    case KEY_DOWN:
-    case 'j':
-      return Key::down;
-    case KEY_PPAGE:
-      return Key::page_up;
-    case KEY_NPAGE:
-    case ' ':
-      return Key::page_down;
-    case KEY_HOME:
-    case 'g':
-      return Key::home;
-    case KEY_END:
-    case 'G':
-      return Key::end;
-    case '>':
-    case '.':
-      return Key::next;
-    case '<':
-    case ',':
-      return Key::previous;
-    case 'r':
-      return Key::reverse;
-    default:
-      return key();
+  for (;;) {
+    switch (::wgetch(stdscr)) {
+      case ERR:
+        return Key::none;
+      case 'q':
+      case 'Q':
+        return Key::quit;
+      case KEY_UP:
+      case 'k':
+        return Key::up;
+      case KEY_DOWN:
+      case 'j':
+        return Key::down;
+      case KEY_PPAGE:
+        return Key::page_up;
+      case KEY_NPAGE:
+      case ' ':
+        return Key::page_down;
+      case KEY_HOME:
+      case 'g':
+        return Key::home;
+      case KEY_END:
+      case 'G':
+        return Key::end;
+      case '>':
+        return Key::next;
+      case '<':
+        return Key::previous;
+      case 'r':
+        return Key::reverse;
+      default:
+        break;  // no key of ours
+    }
   }
 }
 

@@ -109,7 +109,15 @@ TEST_F(CliController, TopShowsARealPairLiveAndGivesTheTerminalBack) {
   shows("primary   hybrid");
   shows("→ beta");
   shows("█");
+  shows("\x1b[32mcolo");
   EXPECT_FALSE(terminal.is_cooked());
+  {
+    cli::OnTerminal plain(top, {80, 24}, {"TERM=xterm-256color", "LC_ALL=C", "NO_COLOR=1"});
+    const auto shown =
+        plain.read_until([](const auto& text) { return text.find("> beta") != std::string::npos; });
+    EXPECT_THAT(shown, testing::Not(ContainsRegex("\x1b\\[3[0-9]m"))) << "a colour";
+    EXPECT_THAT(shown, testing::Not(HasSubstr("\xe2"))) << "no character of ASCII";
+  }
   // Another size is drawn anew, whole: then texts stand together that a change would only mend.
   terminal.press('>');
   terminal.clear();
