@@ -18,6 +18,9 @@ constexpr double saved_before_s = 600;
 constexpr double gain_spent = 0.5;
 // However little COLO mode has gained lately, it might gain this share of periodic mode's downtime.
 constexpr double gain_least = 0.1;
+// Sizes that vary by less than this share say little about what a pause would be without pages.
+constexpr double size_doubt = 0.03;
+constexpr double byte_mb = 1e-6;
 constexpr double never_s = 1e6;
 
 void learn(double& mean, double value, bool is_first) {
@@ -104,6 +107,7 @@ void Adaptive::learn_periodic(const Observation& cycle, const Parameters& p) {
   uptime_s += (last_uptime_s - uptime_s) / cycles;
   mb += off_mb / cycles;
   const auto keep_line = std::exp(-cycle_s / (long_windows * p.window_s));
+  line_cycles = keep_line * line_cycles + 1;
   mb_mb = keep_line * mb_mb + off_mb * (size_mb - mb);
   mb_pause = keep_line * mb_pause + off_mb * (cycle.pause_s - pause_s);
 }
@@ -146,11 +150,9 @@ Decision Adaptive::leave_colo(State as, Reason reason, const Parameters& p) {
 Decision Adaptive::stay_periodic(Reason reason, const Parameters& p) const {
   const auto fixed_s = fixed_pause_s();
   const auto growth = uptime_s > 0 ? (pause_s - fixed_s) / uptime_s : 0;
-  // With an uptime u, the fixed pause costs fixed / u of downtime, and waiting price * u: the sum
-  // is least here.
-  const auto worth_s = std::sqrt(fixed_s / p.adaptive_wait_price);
+  const auto wanted_s = fixed_s / p.adaptive_fixed_share;
   const auto longest_s = (p.adaptive_latency_budget_ms / 1e3 - fixed_s) / (1 + growth);
-  return {Mode::periodic, std::max(p.period_ms / 1e3, std::min(worth_s, longest_s)), reason};
+  return {Mode::periodic, std::max(p.period_ms / 1e3, std::min(wanted_s, longest_s)), reason};
 }
 
 double Adaptive::periodic_share() const {
@@ -158,8 +160,12 @@ double Adaptive::periodic_share() const {
 }
 
 double Adaptive::fixed_pause_s() const {
-  // The line through pauses over sizes, where it meets no size at all.
-  return mb_mb > 0 ? std::clamp(pause_s - mb * (mb_pause / mb_mb), 0.0, pause_s) : 0;
+  if (mb < byte_mb) return 0;
+  // The line through pauses over sizes, where it meets no size at all. Before sizes have varied, it
+  // is taken for one through the origin.
+  const auto doubt = line_cycles * size_doubt * size_doubt * mb * mb;
+  const auto per_mb = (mb_pause + doubt * pause_s / mb) / (mb_mb + doubt);
+  return std::clamp(pause_s - mb * per_mb, 0.0, pause_s);
 }
 
 double Adaptive::trial_after_s() const {

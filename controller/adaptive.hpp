@@ -27,8 +27,9 @@ struct Adaptive {
   double pause_s = 0;
   double uptime_s = 0;
   double mb = 0;
-  double mb_mb = 0;     ///< variance of the size of checkpoints, times the cycles
-  double mb_pause = 0;  ///< its covariance with their pauses, likewise
+  double line_cycles = 0;  ///< cycles of the next two, of which the older ones count less, too
+  double mb_mb = 0;        ///< variance of the size of checkpoints, times the cycles
+  double mb_pause = 0;     ///< its covariance with their pauses, likewise
   // COLO mode: likewise.
   double colo_cycles = 0;
   double colo_pause_s = 0;
@@ -68,6 +69,7 @@ struct Adaptive {
     visit("pause_s", self.pause_s);
     visit("uptime_s", self.uptime_s);
     visit("mb", self.mb);
+    visit("line_cycles", self.line_cycles);
     visit("mb_mb", self.mb_mb);
     visit("mb_pause", self.mb_pause);
     visit("colo_cycles", self.colo_cycles);

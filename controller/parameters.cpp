@@ -59,10 +59,9 @@ constexpr std::array table{
                   "ms",
                   "adaptive: a periodic epoch and its checkpoint's pause are not made longer than "
                   "this together"},
-    ParameterInfo{
-        "adaptive_wait_price", &P::adaptive_wait_price, 0.001, 100, false, "1/s",
-        "adaptive: the downtime ratio that a second less between two periodic checkpoints "
-        "is worth"},
+    ParameterInfo{"adaptive_fixed_share", &P::adaptive_fixed_share, 0.001, 1, false, "share",
+                  "adaptive: periods are made longer until the fixed part of pauses is no more "
+                  "than this share of them"},
     ParameterInfo{"adaptive_trial_share", &P::adaptive_trial_share, 0, 0.5, false, "share",
                   "adaptive: trials that fail may add this share to the downtime"},
 };

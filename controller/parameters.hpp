@@ -38,7 +38,7 @@ struct Parameters {
   double hybrid_bound_max = 0.5;
   // adaptive
   double adaptive_latency_budget_ms = 1250;
-  double adaptive_wait_price = 0.015;
+  double adaptive_fixed_share = 0.01;
   double adaptive_trial_share = 0.01;
 
   friend bool operator==(const Parameters&, const Parameters&) = default;
