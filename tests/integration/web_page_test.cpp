@@ -234,7 +234,7 @@ TEST_F(WebPage, PlotsTheLastMinutes) {
         << plot;
   }
   EXPECT_EQ(text(".pause .value"), "4.0 ms");
-  EXPECT_EQ(text(".downtime .value"), "0.016 · bound 0.10");
+  EXPECT_EQ(text(".downtime .value"), "0.016 · bound 0.1");
   EXPECT_TRUE(becomes("document.querySelector('.downtime .bound').getTotalLength() > 10"));
   EXPECT_EQ(text(".bytes .value"), "3.0 MiB");
   EXPECT_EQ(text(".mode .value"), "colo");
@@ -311,6 +311,11 @@ TEST_F(WebPage, ShowsEventsNewestFirstAndFrequentOnesOnDemand) {
       << "it is text, and no HTML";
   ASSERT_TRUE(browser_->evaluate("document.querySelector('#all-events').click()"));
   EXPECT_TRUE(becomes(std::string(shown) + " === 'protected,mismatch,protecting'"));
+  ASSERT_TRUE(browser_->evaluate("document.querySelector('#all-events').click()"));
+  for (int i = 0; i < 250; ++i) daemon_.event("mismatch", "payload: tcp a > b");
+  EXPECT_TRUE(becomes("document.querySelectorAll('#events li').length === 202"));
+  EXPECT_TRUE(becomes(std::string(shown) + " === 'protected,protecting'"))
+      << "what comes often drives out nothing else";
   daemon_.new_worker();
   daemon_.event("daemon-recovered", "the VM goes on");
   EXPECT_TRUE(becomes(std::string(shown) + " === 'daemon-recovered'"))

@@ -5,6 +5,7 @@ import {summary} from './model.js';
 import {Row} from './row.js';
 import {Refused, Server, Silent} from './server.js';
 
+/// Of the frequent ones, and of the others.
 const eventsMax = 200;
 /// With many VMs each answer costs the daemon more.
 const intervalMs = (vms) => (vms > 10 ? 2000 : 1000);
@@ -62,8 +63,9 @@ async function observe(row) {
 
 function showEvent(event) {
   const item = document.createElement('li');
-  item.dataset.type = event.type;
-  item.hidden = frequent.has(event.type) && !byId('all-events').checked;
+  const kind = frequent.has(event.type) ? 'frequent' : 'rare';
+  item.className = kind;
+  item.hidden = kind === 'frequent' && !byId('all-events').checked;
   const time = document.createElement('time');
   const when = new Date(event.time * 1000);
   time.dateTime = when.toISOString();
@@ -77,12 +79,13 @@ function showEvent(event) {
   item.append(time, part('vm-name', event.vm), part('type', event.type), part('message', event.message));
   const list = byId('events');
   list.prepend(item);
-  while (list.children.length > eventsMax) list.lastElementChild.remove();
+  const same = list.getElementsByClassName(kind);
+  if (same.length > eventsMax) same[same.length - 1].remove();
 }
 
 async function showEvents() {
   const answer = await server.get(`/v1/events?after=${lastEvent}`);
-  for (const event of answer.events.slice(-eventsMax)) showEvent(event);
+  for (const event of answer.events) showEvent(event);
   lastEvent = answer.next;
   byId('no-events').hidden = byId('events').querySelector('li:not([hidden])') !== null;
 }
@@ -145,7 +148,7 @@ async function run() {
 document.addEventListener('visibilitychange', () => wake());
 window.addEventListener('online', () => wake());
 byId('all-events').addEventListener('change', () => {
-  for (const item of byId('events').children) item.hidden = frequent.has(item.dataset.type) && !byId('all-events').checked;
+  for (const item of byId('events').getElementsByClassName('frequent')) item.hidden = !byId('all-events').checked;
   byId('no-events').hidden = byId('events').querySelector('li:not([hidden])') !== null;
 });
 run();

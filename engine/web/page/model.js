@@ -122,11 +122,12 @@ export function summary(vms) {
 }
 
 export function milliseconds(value) {
+  if (value >= 1000) return `${+(value / 1000).toPrecision(3)} s`;
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
 }
 
 export function ratio(value) {
-  return value >= 10 ? value.toFixed(0) : value.toFixed(value < 0.1 ? 3 : 2);
+  return `${+value.toPrecision(2)}`;
 }
 
 export function count(value) {

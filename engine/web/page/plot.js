@@ -75,20 +75,22 @@ class Figure {
   }
 }
 
-/// Lines. `format`: a value's text; `axis`: the largest value's end of the axis; `second`: what the dashed
-/// line is called, if there is one.
+/// Lines, or bars where each value stands for itself. `format`: a value's text; `axis`: the largest value's end
+/// of the axis; `second`: what the dashed line is called, if there is one.
 export class LinePlot extends Figure {
   #format;
   #axis;
   #second;
+  #bars;
   #points = [];
   #bounds = [];
 
-  constructor(kind, title, {format, axis, second}, parent) {
+  constructor(kind, title, {format, axis, second, bars}, parent) {
     super(kind, title, parent);
     this.#format = format;
     this.#axis = axis;
     this.#second = second;
+    this.#bars = bars;
     this.bound = make('path', {class: 'bound'}, this.svg);
     this.line = make('path', {class: 'line'}, this.svg);
   }
@@ -106,6 +108,7 @@ export class LinePlot extends Figure {
         .map(({at, value, joined}, i) => {
           const x = (((at - from) / windowSeconds) * width).toFixed(1);
           const y = (height - 2 - (value / end) * (height - 6)).toFixed(1);
+          if (this.#bars) return value > 0 ? `M${x} ${height - 2}V${y}` : '';
           return joined && i > 0 ? `L${x} ${y}` : `M${x} ${y}h0`;
         })
         .join('');

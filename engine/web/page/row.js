@@ -96,7 +96,7 @@ export class Row {
     this.downtime = new LinePlot('downtime', 'Downtime ratio', {format: ratio, axis: (largest) => axisEnd(largest, 0.01), second: 'bound'}, this.plots);
     this.pause = new LinePlot('pause', 'Pause', {format: milliseconds, axis: (largest) => axisEnd(largest, 1)}, this.plots);
     this.size = new LinePlot('bytes', 'Bytes per checkpoint', {format: bytes, axis: axisEndOfBytes}, this.plots);
-    this.mismatches = new LinePlot('mismatches', 'Differences', {format: count, axis: (largest) => axisEnd(largest, 1)}, this.plots);
+    this.mismatches = new LinePlot('mismatches', 'Differences', {format: count, axis: (largest) => axisEnd(largest, 1), bars: true}, this.plots);
     this.held = new LinePlot('held', 'Held output', {format: bytes, axis: axisEndOfBytes}, this.plots);
   }
 }
