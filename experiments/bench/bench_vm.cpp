@@ -56,6 +56,11 @@ Result<void> BenchVm::start_daemons() {
   vm.extra_args = {"-device", "virtio-rng-pci"};
   vm.nics.push_back({"n0", "52:54:00:12:34:56", "tnd0", world::Host::kBridge});
   daemon.vms = {vm};
+  for (int i = 1; i <= more_definitions_; ++i) {
+    vm.name = "idle" + std::to_string(i);
+    vm.nics.clear();
+    daemon.vms.push_back(vm);
+  }
   if (auto started = world_.alpha().start_daemon(daemon); !started) return started;
   // The secondary's host needs no definition: it gets the VM from the primary's.
   daemon.vms.clear();

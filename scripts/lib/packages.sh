@@ -1,6 +1,6 @@
 # The Debian packages that Tandem's build, tests and demonstrations need, and their installation.
 #
-# To be sourced by bash:   . scripts/lib/packages.sh; tandem_install_packages [build|test|demo|fuzz|develop …]
+# To be sourced by bash:   . scripts/lib/packages.sh; tandem_install_packages [build|test|browser|demo|fuzz|develop …]
 # With no group named, build, test and demo are meant. When nothing is missing, nothing is called but dpkg-query.
 
 # To compile and link.
@@ -14,6 +14,8 @@ tandem_packages_test=(
   qemu-system-x86 libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   cpio lz4 xz-utils zstd binutils libc6-dev iproute2 redis-tools util-linux procps python3 groff-base tcpdump gnuplot-nox
 )
+# To look at the page in a browser: 80 MB to fetch, and a few seconds to install.
+tandem_packages_browser=(chromium)
 # To run the demonstrations. redis-tools holds the server's program, too; the package redis-server would
 # start a service on this host, which nobody asked for.
 tandem_packages_demo=(qemu-system-x86 cpio lz4 xz-utils binutils libc6-dev gcc iproute2 redis-tools)
