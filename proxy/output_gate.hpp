@@ -17,7 +17,7 @@
 namespace tandem::proxy {
 
 struct GateLimits {
-  std::size_t held_bytes_soft = 4u << 20;   ///< beyond: wants_checkpoint()
+  std::size_t held_bytes_soft = 4u << 20;   ///< of one epoch; beyond: wants_checkpoint()
   std::size_t held_bytes_hard = 16u << 20;  ///< held and not yet written: beyond, new frames are
                                             ///< dropped and counted
 };
@@ -54,8 +54,9 @@ class OutputGate {
   /// What waits to be written to the inject chardev.
   [[nodiscard]] ByteQueue& outbox() noexcept { return outbox_; }
 
+  /// The current epoch holds much. What closed ones hold leaves with checkpoints that have begun.
   [[nodiscard]] bool wants_checkpoint() const noexcept {
-    return held_bytes_ > limits_.held_bytes_soft;
+    return current_.bytes.size() > limits_.held_bytes_soft;
   }
   [[nodiscard]] bool is_open() const noexcept { return open_; }
   [[nodiscard]] std::size_t held_bytes() const noexcept { return held_bytes_; }

@@ -362,6 +362,10 @@ Task<Result<nlohmann::json>> Daemon::handle_vm(api::Request request, std::string
     const std::string peer = request.body["peer"];
     done = co_await on(unit, unit->protect(peer, *choice));
   } else if (action == "policy") {
+    if (request.body.empty()) {
+      co_return Error{Errc::invalid_input,
+                      "policy: neither \"policy\" nor \"parameters\" is given"};
+    }
     const auto choice = policy_choice(request.body, "policy", false);
     if (!choice) co_return choice.error();
     done = co_await on(unit, unit->set_policy(*choice));

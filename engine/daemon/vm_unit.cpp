@@ -490,12 +490,16 @@ Task<Result<void>> VmUnit::set_policy(PolicyChoice choice) {
   const Change change(changing_);
   const auto session = primary_;
   const auto changed = co_await session->set_policy(policy, parameters);
-  if (!changed) co_return changed;
+  const auto& controller = session->pacer().controller();
+  // It may have changed although the mode has not yet followed.
+  if (!changed && (controller.policy() != policy || controller.parameters() != parameters)) {
+    co_return changed;
+  }
   policy_ = policy;
   parameters_ = parameters;
   event("policy", "runs by policy " + std::string(to_string(policy)),
         {{"policy", to_string(policy)}, {"parameters", control::to_json(parameters)}});
-  co_return Result<void>();
+  co_return changed;
 }
 
 Task<Result<void>> VmUnit::unprotect() {

@@ -28,7 +28,8 @@ void Pacer::vm_runs(std::uint64_t page_bytes) {
   ran_at_ = now;
   page_bytes_ = page_bytes;
   vm_is_running_ = true;
-  if (stops_ == 0 && controller_.last().mode != mode_) wanted_ = true;
+  // Before the first checkpoint, and after a change of policy while the VM was stopped.
+  if (controller_.last().mode != mode_) wanted_ = true;
   set_due();
 }
 
@@ -90,7 +91,9 @@ void Pacer::change(controller::Policy policy, const controller::Parameters& para
 Task<void> Pacer::run(std::function<Task<void>()> ask) {
   while (!stopped_) {
     const auto [waited] = co_await due_.async_wait(use_tuple);
-    if (waited || stopped_) continue;  // it is due at another time, or nobody waits any more
+    // Nobody waits any more, or it is due at another time, which may have been set when the timer
+    // had fired already.
+    if (waited || stopped_ || Clock::now() < due_.expiry()) continue;
     const auto stops = stops_;
     wanted_ = true;
     due_.expires_at(never);

@@ -3,11 +3,13 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "base/big_endian.hpp"
 #include "engine/checkpoint/digest.hpp"
@@ -307,7 +309,11 @@ Task<Result<void>> PrimarySession::relay_checkpoints() {
       turn_ends = stopped_at + turn_limit;
       // A difference that is found while the epoch is closed is settled by this checkpoint.
       closing_epoch_ = true;
-      dispatch(VmSend{pacer_.vm_stopped(machine_.last() + 1)});
+      auto next = Mode::periodic;
+      if (machine_.phase() == PrimaryMachine::Phase::protecting) {
+        next = pacer_.vm_stopped(machine_.last() + 1);
+      }
+      dispatch(VmSend{next});
       closing_epoch_ = false;
       if (machine_.phase() == PrimaryMachine::Phase::protecting) stopped_at_.push_back(stopped_at);
       const auto more = parser.parse(receiving_->bytes().subspan(parsed), sink, true);
@@ -381,7 +387,8 @@ Task<Result<void>> PrimarySession::attach_channels() {
     channel->serve(channel_handlers(channels_.size() - 1));
   }
   if (trace_.active()) start_trace();
-  if (may_mirror()) {
+  mirrors_wanted_ = settings_.policy != controller::Policy::periodic;
+  if (mirrors_wanted_) {
     const auto mirrored = co_await start_mirrors();
     if (!mirrored) co_return mirrored.error();
   }
@@ -408,7 +415,7 @@ Task<void> PrimarySession::stop_mirrors() {
   const auto channels = channels_;
   for (const auto& channel : channels) {
     // Somebody may have thought better of it meanwhile.
-    if (may_mirror()) break;
+    if (mirrors_wanted_) break;
     if (channel->mirrors()) (void)co_await channel->stop_mirror(*vm_.qmp);
   }
   mirrors_changing_ = false;
@@ -537,22 +544,28 @@ Task<Result<void>> PrimarySession::set_policy(controller::Policy policy,
   };
   if (!is_protected()) co_return Error{Errc::conflict, settings_.vm + " is not protected"};
   if (policy != controller::Policy::periodic) {
+    const bool had_mirrors = std::exchange(mirrors_wanted_, true);
     const auto mirrored = co_await start_mirrors();
-    if (!mirrored) co_return mirrored.error();
+    if (!mirrored) {
+      mirrors_wanted_ = had_mirrors;
+      co_return mirrored.error();
+    }
     if (!is_protected())
       co_return Error{Errc::conflict, settings_.vm + " is not protected any more"};
   }
   pacer_.change(policy, parameters);
+  mirrors_wanted_ = policy != controller::Policy::periodic;
   const auto wanted = pacer_.controller().last().mode;
   const auto decisions = pacer_.log().decisions();
   const auto deadline = steady_clock::now() + mode_change_limit;
   while (is_protected() && machine_.mode() != wanted && pacer_.log().decisions() == decisions) {
     if (steady_clock::now() > deadline) {
-      co_return Error{Errc::timed_out, "no checkpoint came to change the mode at"};
+      co_return Error{Errc::timed_out,
+                      "the policy is another one, but no checkpoint comes to change "
+                      "the mode at"};
     }
     co_await changed_.wait_for(mode_poll);
   }
-  if (!may_mirror()) co_await stop_mirrors();
   if (!is_protected()) co_return Error{Errc::conflict, settings_.vm + " is not protected any more"};
   co_return Result<void>();
 }
@@ -732,6 +745,10 @@ void PrimarySession::perform(const BeginEpoch& action) {
     window = {};
   }
   if (changes) tell_mode();
+  const bool mirrored = std::ranges::any_of(channels_, &NetChannel::mirrors);
+  if (action.mode == Mode::periodic && mirrored && !mirrors_wanted_ && !mirrors_changing_) {
+    nursery_.spawn(stop_mirrors());
+  }
 }
 
 void PrimarySession::tell_mode() {
@@ -750,10 +767,6 @@ void PrimarySession::tell_mode() {
        {"policy", to_string(controller.policy())},
        {"reason", reason},
        {"figures", control::to_json(controller.figures())}});
-}
-
-bool PrimarySession::may_mirror() const {
-  return pacer_.controller().policy() != controller::Policy::periodic;
 }
 
 void PrimarySession::perform(const SecondaryEntered&) {

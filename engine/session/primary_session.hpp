@@ -98,8 +98,6 @@ class PrimarySession {
   Task<void> watch_comparison();
   Task<Result<void>> start_mirrors();
   Task<void> stop_mirrors();
-  /// Whether the policy may take the pair into colo mode.
-  [[nodiscard]] bool may_mirror() const;
   void tell_mode();
   Task<Result<void>> start_migration(std::string setup);
   Task<void> watch_synchronisation();
@@ -150,6 +148,7 @@ class PrimarySession {
   Checkpoint epoch_ = 0;
   Mode epoch_mode_ = Mode::periodic;
   bool closing_epoch_ = false;
+  bool mirrors_wanted_ = false;  ///< the policy, or the one that is about to decide, may need them
   bool mirrors_changing_ = false;
   MismatchLog mismatches_;
   TraceBuffer trace_;

@@ -6,6 +6,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <thread>
 
 #include "engine/session/pacer.hpp"
@@ -187,6 +188,31 @@ TEST_F(PacerTest, AnotherPolicyTakesACheckpointOnlyIfTheModeIsToChange) {
   EXPECT_TRUE(pacer_->checkpoint_wanted());
   wait_until_asked(1);
   EXPECT_EQ(pacer_->vm_stopped(1), Mode::colo);
+}
+
+TEST_F(PacerTest, APolicyThatChangesDuringAPauseTakesACheckpointWhenTheVmRuns) {
+  make(Policy::periodic, with_period(60'000));
+  pacer_->vm_runs(0);
+  EXPECT_EQ(pacer_->vm_stopped(1), Mode::periodic);
+  pacer_->change(Policy::colo, with_period(60'000));
+  pacer_->vm_runs(0);
+  wait_until_asked(1);
+  EXPECT_EQ(pacer_->vm_stopped(2), Mode::colo);
+}
+
+TEST_F(PacerTest, ATimerThatHasFiredAsksForNothingOnceTheVmIsStopped) {
+  make(Policy::periodic);
+  pacer_->vm_runs(0);
+  wait_until_asked(1);
+  // It would ask again by now, but what stops the VM is served first.
+  std::this_thread::sleep_for(600ms);
+  asio::post(io_, [&] { pacer_->vm_stopped(1); });
+  io_.run_one();
+  pacer_->vm_runs(0);
+  pacer_->vm_stopped(2);
+  serve();
+  EXPECT_EQ(asked_, 1);
+  EXPECT_FALSE(pacer_->checkpoint_wanted());
 }
 
 TEST_F(PacerTest, AShorterPeriodCountsFromWhenTheVmRan) {
