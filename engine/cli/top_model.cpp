@@ -130,14 +130,20 @@ void TopModel::measure_rates(Known& known, const json& vm, double now) {
 
 std::vector<TopModel::Question> TopModel::questions(const std::vector<std::string>* visible) const {
   std::vector<Question> questions;
+  std::vector<const Known*> updates;
   for (const auto& [name, known] : vms_) {
     if (visible != nullptr && std::ranges::find(*visible, name) == visible->end()) continue;
-    if (known.after && known.decisions == known.decisions_known) continue;
     if (known.decisions == 0) continue;
-    // Changes at run time have numbers, too: there is never less to get than is asked for here.
-    const auto backlog = known.decisions - std::min(known.decisions, backlog_max);
-    questions.push_back({name, known.after.value_or(backlog)});
+    if (!known.after) {
+      // Changes at run time have numbers, too: there is never less to get than is asked for here.
+      questions.push_back({name, known.decisions - std::min(known.decisions, backlog_max)});
+    } else if (known.decisions != known.decisions_known) {
+      updates.push_back(&known);
+    }
   }
+  std::ranges::stable_sort(updates, {}, &Known::taken);
+  if (visible != nullptr && updates.size() > updates_max) updates.resize(updates_max);
+  for (const auto* known : updates) questions.push_back({known->vm.name, *known->after});
   return questions;
 }
 
@@ -147,6 +153,7 @@ bool TopModel::take(const Question& question, const json& answer) {
   auto& known = found->second;
   known.after = number_at(answer, "next", question.after);
   known.decisions_known = known.decisions;
+  known.taken = ++answers_;
   const auto& records = member(answer, "records");
   if (!records.is_array()) return false;
   for (const auto& record : records) {

@@ -42,9 +42,11 @@ class TopModel {
     std::string vm;
     std::uint64_t after;
   };
-  /// What is worth asking of these VMs (of all if it is null), since something has been decided
-  /// that is not known yet.
+  /// What is worth asking of these VMs, since something has been decided that is not known yet: of
+  /// those that were never asked, and of a few others, in turn, so that a look costs no more where
+  /// many can be seen. Of all VMs if it is null.
   [[nodiscard]] std::vector<Question> questions(const std::vector<std::string>* visible) const;
+  static constexpr std::size_t updates_max = 10;
   /// An answer; true if there is more to ask for.
   bool take(const Question& question, const nlohmann::json& answer);
 
@@ -65,7 +67,8 @@ class TopModel {
     std::uint64_t generation = 0;
     std::uint64_t decisions = 0, decisions_known = 0;
     std::optional<std::uint64_t> after;
-    std::deque<Look> looks;  ///< of the last seconds: what the rates are over
+    std::uint64_t taken = 0;  ///< the number of its newest answer among those of all
+    std::deque<Look> looks;   ///< of the last seconds: what the rates are over
   };
   void look_at(const nlohmann::json& vm, double now);
   static void measure_rates(Known& known, const nlohmann::json& vm, double now);
@@ -74,6 +77,7 @@ class TopModel {
   std::map<std::string, Known> vms_;
   std::string host_, problem_;
   std::uint64_t worker_ = 0;
+  std::uint64_t answers_ = 0;
 };
 
 }  // namespace tandem::cli

@@ -211,6 +211,32 @@ TEST_F(CliTop, OnlyWhatIsNewAndSeenIsAskedFor) {
   EXPECT_THAT(asked(&visible), ElementsAre(Pair("web", 0)));
 }
 
+TEST_F(CliTop, OfManyThatAreSeenAFewAreAskedInALookEachInTurn) {
+  TopModel model;
+  std::vector<std::string> visible;
+  std::uint64_t decisions = 40;
+  const auto look = [&] {
+    auto vms = json::array();
+    for (const auto& name : visible) vms.push_back(test::top_vm(name, decisions));
+    model.look(test::top_status(vms), now);
+    ++decisions;
+    auto questions = model.questions(&visible);
+    for (const auto& question : questions) model.take(question, test::top_answer(records(1)));
+    return questions;
+  };
+  for (int i = 0; i < 25; ++i) visible.push_back("vm" + std::to_string(10 + i));
+  EXPECT_EQ(look().size(), 25u) << "to begin with, all";
+  std::map<std::string, int> asked;
+  for (int i = 0; i < 5; ++i) {
+    const auto questions = look();
+    EXPECT_EQ(questions.size(), TopModel::updates_max);
+    for (const auto& question : questions) ++asked[question.vm];
+  }
+  EXPECT_EQ(asked.size(), 25u);
+  for (const auto& [name, times] : asked) EXPECT_EQ(times, 2) << name;
+  EXPECT_EQ(model.questions(nullptr).size(), 15u) << "of all, whoever has something new";
+}
+
 TEST_F(CliTop, AFullAnswerMayNotBeTheLast) {
   TopModel model;
   model.look(test::top_status({test::top_vm("web", 700)}), now);
