@@ -7,6 +7,7 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "engine/metrics/exposition.hpp"
@@ -14,17 +15,21 @@
 
 namespace tandem::metrics {
 
-/// Used on its VM's thread only.
+/// Thread-safe: while one unit of a VM ends, the next one may begin.
 class VmBook {
  public:
   VmBook() : pauses_(pause_buckets()), commits_(commit_latency_buckets()) {}
 
   /// What something has counted that exists no more.
-  void close(const Totals& counted) noexcept { closed_ += counted; }
+  void close(const Totals& counted) {
+    const std::scoped_lock lock(mutex_);
+    closed_ += counted;
+  }
 
   /// All there is, together with what those have counted that still exist. What is on its way from
   /// one to the other is missing for a moment; what was said before is not taken back then.
-  Totals total(const Totals& open) noexcept {
+  Totals total(const Totals& open) {
+    const std::scoped_lock lock(mutex_);
     auto sum = closed_;
     sum += open;
     return said_ = max(said_, sum);
@@ -36,6 +41,7 @@ class VmBook {
   [[nodiscard]] prometheus::ClientMetric commits() const { return commits_.Collect(); }
 
  private:
+  std::mutex mutex_;
   Totals closed_, said_;
   prometheus::Histogram pauses_, commits_;
 };
