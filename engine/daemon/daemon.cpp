@@ -146,6 +146,9 @@ void Daemon::listen_for_browsers() {
       [sources](api::Request request) { return web::answer(std::move(request), sources); });
   if (server) {
     web_ = std::move(*server);
+    const auto* const who = address.address().is_loopback() ? "this host's users" : "anybody there";
+    spdlog::info("the page and the metrics are on {}:{}, for {} to read", config_.web_listen->host,
+                 address.port(), who);
   } else {
     events_.add("", "refused",
                 "no page and no metrics: " + server.error().message +
