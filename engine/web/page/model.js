@@ -8,7 +8,7 @@ const fullAnswer = 100;
 /// Between two looks at the held output; a longer silence is a gap.
 const sampleGapSeconds = 15;
 
-/// The points of one quantity: {at, value, joined}, oldest first; `joined`: to the one before.
+/// What a VM has done in the last minutes: its checkpoints, and the output that was held at each look.
 export class History {
   #records = [];
   #held = [];
@@ -47,6 +47,7 @@ export class History {
     return this.#records.length;
   }
 
+  /// Of each checkpoint {at, value, joined}, oldest first; `joined`: to the one before, without a gap.
   points(value) {
     const points = [];
     for (const record of this.#records) {
@@ -56,6 +57,7 @@ export class History {
     return points;
   }
 
+  /// The same of held output.
   held() {
     return this.#held;
   }
