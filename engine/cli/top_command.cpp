@@ -7,10 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "base/unique_fd.hpp"
@@ -24,7 +27,7 @@ using nlohmann::json;
 
 /// A daemon that hangs is killed by its guardian long before.
 constexpr std::chrono::milliseconds top_answer_limit{2000};
-/// Of one VM's backlog, in one look.
+/// To questions about one VM's backlog, in one look.
 constexpr int answers_max = 10;
 
 double now() {

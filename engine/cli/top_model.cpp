@@ -45,11 +45,8 @@ void TopModel::look(const json& status, double now) {
   host_ = text(member(status, "host"));
   const auto worker = number_at(status, "worker_pid", 0);
   if (worker != std::exchange(worker_, worker)) {
-    // Another worker counts and numbers from the beginning.
-    for (auto& [name, known] : vms_) {
-      known.after.reset();
-      known.looks.clear();
-    }
+    // Another worker numbers from the beginning.
+    for (auto& [name, known] : vms_) known.after.reset();
   }
   const auto& list = member(status, "vms");
   std::vector<std::string> present;
