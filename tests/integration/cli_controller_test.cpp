@@ -124,6 +124,14 @@ TEST_F(CliController, TopShowsARealPairLiveAndGivesTheTerminalBack) {
   terminal.resize({120, 30});
   shows("1 VM, 1 protected");
   shows("< > sort: mode");
+  // Control-Z gives the terminal back for a while.
+  terminal.press('\x1a');
+  ASSERT_TRUE(eventually([&] { return terminal.is_stopped(); }));
+  EXPECT_TRUE(terminal.is_cooked());
+  terminal.clear();
+  ASSERT_EQ(::kill(terminal.pid(), SIGCONT), 0);
+  shows("tandem top on alpha, ");
+  EXPECT_FALSE(terminal.is_cooked());
   // A worker that dies takes the protection with it. The next one is found by itself.
   terminal.clear();
   ASSERT_EQ(::kill(worker(alpha()), SIGKILL), 0);

@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,14 @@ class OnTerminal {
     termios settings{};
     EXPECT_EQ(::tcgetattr(master_.get(), &settings), 0);
     return (settings.c_lflag & (ECHO | ICANON)) == (ECHO | ICANON);
+  }
+  /// Whether a signal has stopped it.
+  [[nodiscard]] bool is_stopped() const {
+    std::ifstream file("/proc/" + std::to_string(pid_) + "/stat");
+    std::string stat;
+    std::getline(file, stat);
+    const auto name_end = stat.rfind(") ");
+    return name_end != std::string::npos && stat[name_end + 2] == 'T';
   }
   int wait() {
     read_until([](const auto&) { return false; });
