@@ -40,7 +40,10 @@ class Replayer {
     }
     summary_.vm = line.at("vm");
     auto start = controller_from_json(line.at("start"));
-    if (!start) return start.error();
+    if (!start) {
+      return Error{start.error().code,
+                   start.error().message + "; a recording is replayed by the version that made it"};
+    }
     controller_ = std::move(*start);
     return otherwise_.policy || !otherwise_.parameters.empty()
                ? apply(controller_->policy(), controller_->parameters())

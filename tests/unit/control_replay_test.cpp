@@ -146,6 +146,8 @@ TEST(Replay, WhatIsNoRecordingIsRefusedWithItsLine) {
       {"{}\n", "not a recording of version 1"},
       {"{\"tandem_recording\": 2}\n", "not a recording of version 1"},
       {"{\"tandem_recording\": 1, \"vm\": \"web\"}\n", "line 1: "},
+      {edited(header, [](int, json& start) { start["start"].erase("state"); }),
+       "a recording is replayed by the version that made it"},
       {header + "{}\n", "line 2: "},
       {header + "{\"seq\": -1}\n", "line 2: seq is not a whole number"},
       {header + "{\"seq\": 1, \"change\": {\"policy\": \"x\"}}\n", "there is no policy"},
