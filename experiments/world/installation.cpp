@@ -44,6 +44,10 @@ void Installation::set_defaults() {
   if (guest_dir.empty())
     guest_dir = first_existing(
         {prefix.parent_path() / "guest", prefix / "guest", prefix / "share/tandem/guest"});
+  // Daemons and QEMUs are started in folders of their own.
+  for (auto* path : {&tandemd, &shim, &guest_dir}) {
+    if (!path->empty()) *path = fs::absolute(*path, ignored);
+  }
 }
 
 Result<void> Installation::check() const {
