@@ -14,6 +14,7 @@
 #include "experiments/survival/client.hpp"
 #include "experiments/survival/path.hpp"
 #include "experiments/world/installation.hpp"
+#include "experiments/world/installation_options.hpp"
 #include "experiments/world/sandbox.hpp"
 #include "experiments/world/world.hpp"
 
@@ -250,12 +251,7 @@ int main(int argc, char** argv) {
   app.add_option("--rate", arguments.rate, "requests a second of the open loop")
       ->check(CLI::Range(1.0, 10000.0))
       ->capture_default_str();
-  app.add_option("--guest-dir", arguments.installation.guest_dir,
-                 "folder with vmlinux and redis.cpio.gz");
-  app.add_option("--tandemd", arguments.installation.tandemd, "the daemon to run");
-  app.add_option("--shim", arguments.installation.shim,
-                 "the library that mends QEMU's TCG before version 11");
-  app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
+  world::add_options(app, arguments.installation);
   app.add_flag("--enforce", arguments.enforce,
                "fail, too, if a number that SPECIFICATION.md promises is broken");
   app.add_flag("--keep", arguments.keep, "keep the logs");

@@ -18,6 +18,7 @@
 #include "experiments/demo/display.hpp"
 #include "experiments/demo/interrupt.hpp"
 #include "experiments/world/installation.hpp"
+#include "experiments/world/installation_options.hpp"
 #include "experiments/world/sandbox.hpp"
 #include "experiments/world/world.hpp"
 
@@ -315,12 +316,7 @@ int main(int argc, char** argv) {
   app.add_option("--links", arguments.links, "unshaped, or rates such as 1gbit, 100mbit")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--guest-dir", arguments.installation.guest_dir,
-                 "folder with vmlinux and redis.cpio.gz");
-  app.add_option("--tandemd", arguments.installation.tandemd, "the daemon to run");
-  app.add_option("--shim", arguments.installation.shim,
-                 "the library that mends QEMU's TCG before version 11");
-  app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
+  world::add_options(app, arguments.installation);
   app.add_flag("--enforce", arguments.enforce,
                "fail, too, if a ratio that SPECIFICATION.md promises is broken");
   app.add_flag("--keep", arguments.keep, "keep the logs");

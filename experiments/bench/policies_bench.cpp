@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "experiments/bench/policies_bench_run.hpp"
+#include "experiments/world/installation_options.hpp"
 #include "experiments/world/process.hpp"
 #include "experiments/world/sandbox.hpp"
 
@@ -250,12 +251,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "write the results to this file, too; - for standard output");
   app.add_flag("--enforce", arguments.enforce,
                "fail, too, unless every statement about the policies holds");
-  app.add_option("--guest-dir", arguments.installation.guest_dir,
-                 "folder with vmlinux and redis.cpio.gz");
-  app.add_option("--tandemd", arguments.installation.tandemd, "the daemon to run");
-  app.add_option("--shim", arguments.installation.shim,
-                 "the library that mends QEMU's TCG before version 11");
-  app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
+  world::add_options(app, arguments.installation);
   app.add_flag("--keep", arguments.keep, "keep the logs");
   app.add_flag("--verbose", arguments.verbose, "tell more");
 }

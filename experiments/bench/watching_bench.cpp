@@ -24,6 +24,7 @@
 #include "experiments/bench/bench_vm.hpp"
 #include "experiments/demo/display.hpp"
 #include "experiments/demo/interrupt.hpp"
+#include "experiments/world/installation_options.hpp"
 #include "experiments/world/sandbox.hpp"
 #include "tests/unit/full_sample.hpp"
 
@@ -358,12 +359,7 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", arguments.seconds, "how long each question is asked")
       ->check(CLI::Range(0.5, 600.0))
       ->capture_default_str();
-  app.add_option("--guest-dir", arguments.installation.guest_dir,
-                 "folder with vmlinux and redis.cpio.gz");
-  app.add_option("--tandemd", arguments.installation.tandemd, "the daemon to run");
-  app.add_option("--shim", arguments.installation.shim,
-                 "the library that mends QEMU's TCG before version 11");
-  app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
+  world::add_options(app, arguments.installation);
   app.add_flag("--enforce", arguments.enforce, "fail, too, if it is 1 % of a processor or more");
   app.add_flag("--keep", arguments.keep, "keep the logs");
   app.add_flag("--verbose", arguments.verbose, "tell more");

@@ -9,6 +9,7 @@
 #include "experiments/demo/interrupt.hpp"
 #include "experiments/demo/round.hpp"
 #include "experiments/world/installation.hpp"
+#include "experiments/world/installation_options.hpp"
 #include "experiments/world/sandbox.hpp"
 
 namespace tandem::demo {
@@ -137,12 +138,7 @@ int main(int argc, char** argv) {
           {"primary-qemu", "primary-host", "secondary-host", "primary-daemon", "mix"}))
       ->capture_default_str();
   app.add_option("--json", arguments.json, "write the results to this file, - for standard output");
-  app.add_option("--guest-dir", arguments.installation.guest_dir,
-                 "folder with vmlinux and redis.cpio.gz");
-  app.add_option("--tandemd", arguments.installation.tandemd, "the daemon to run");
-  app.add_option("--shim", arguments.installation.shim,
-                 "the library that mends QEMU's TCG before version 11");
-  app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
+  world::add_options(app, arguments.installation);
   app.add_option("--policy", arguments.policy,
                  "periodic: the secondary stands by; colo: both run, and their output is compared; "
                  "threshold, hybrid, adaptive: now this, now that")

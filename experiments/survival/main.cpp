@@ -8,6 +8,7 @@
 
 #include "experiments/survival/round.hpp"
 #include "experiments/world/installation.hpp"
+#include "experiments/world/installation_options.hpp"
 #include "experiments/world/sandbox.hpp"
 
 namespace tandem::survival {
@@ -207,12 +208,7 @@ int main(int argc, char** argv) {
   app.add_flag("--second-failover", arguments.second_failover,
                "revive the host, protect again, and kill once more");
   app.add_option("--json", arguments.json, "write the results to this file, - for standard output");
-  app.add_option("--guest-dir", arguments.installation.guest_dir,
-                 "folder with vmlinux and redis.cpio.gz");
-  app.add_option("--tandemd", arguments.installation.tandemd, "the daemon to run");
-  app.add_option("--shim", arguments.installation.shim,
-                 "the library that mends QEMU's TCG before version 11");
-  app.add_option("--qemu", arguments.installation.qemu, "the QEMU to run")->capture_default_str();
+  world::add_options(app, arguments.installation);
   app.add_flag("--enforce", arguments.enforce,
                "fail, too, if a time that SPECIFICATION.md promises is broken, or if the rounds "
                "have not shown what they are there to show");
