@@ -26,11 +26,23 @@ constexpr std::size_t figures_min = 13;  // of three groups
 constexpr std::size_t figures_max = 61;
 constexpr std::size_t counts_width = 8;
 
+/// Without characters that a terminal without UTF-8 does not have.
+std::string plain(std::string_view text) {
+  std::string clean;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) clean += c;
+    if (byte >= 0xc0) clean += '?';  // for the bytes that follow it, too
+  }
+  return clean;
+}
+
 /// A text in so many columns, cut or filled up.
 std::string left(std::string_view text, std::size_t columns, bool utf8) {
+  constexpr std::string_view mark = "…";
+  const bool is_cut = width(text) > columns;
   auto cut = truncate(text, columns);
-  // The mark of a cut text is no character of every terminal.
-  if (!utf8 && cut.ends_with("…")) cut.replace(cut.size() - std::string("…").size(), 3, "+");
+  if (is_cut && !utf8 && columns > 0) cut.replace(cut.size() - mark.size(), mark.size(), "+");
   return cut + std::string(columns - width(cut), ' ');
 }
 
@@ -354,7 +366,12 @@ Frame render_top(const TopModel& model, const TopView& view, double now) {
     frame.push_back({{footer(view, vms.size()), Style::heading}});
     frame.resize(view.size.rows);
   }
-  for (auto& line : frame) fit(line, view.size.columns, view.utf8);
+  for (auto& line : frame) {
+    if (!view.utf8) {
+      for (auto& span : line) span.text = plain(span.text);
+    }
+    fit(line, view.size.columns, view.utf8);
+  }
   return frame;
 }
 

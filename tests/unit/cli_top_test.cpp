@@ -338,7 +338,10 @@ q quit  < > sort: name  r reverse
 TEST_F(CliTop, WithoutUtf8ItIsMadeOfPlainCharacters) {
   auto view = a_view();
   view.utf8 = false;
-  const auto text = joined(to_lines(render_top(a_model(), view, now)));
+  auto model = a_model();
+  model.miss("größe");
+  const auto text = joined(to_lines(render_top(model, view, now)));
+  EXPECT_THAT(text, testing::StartsWith("gr??e\n"));
   EXPECT_THAT(text, HasSubstr("\ndatabase-of+ primary   periodic"));
   EXPECT_THAT(text, HasSubstr("\n > beta      colo        ccppcpp    +###*+::=    +##:=##=-    "
                               "..-:=++*#     17K\n"));
