@@ -22,7 +22,7 @@ constexpr std::array table{
     ParameterInfo{"threshold_interval_ms", &P::threshold_interval_ms, 1, 60'000, false, "ms",
                   "threshold: colo mode is left when the VM runs for less than this between two "
                   "checkpoints, on average"},
-    ParameterInfo{"threshold_average", &P::threshold_average, 1, 1'000, true, "checkpoints",
+    ParameterInfo{"threshold_average", &P::threshold_average, 1, 500, true, "checkpoints",
                   "threshold: the average is over so many"},
     ParameterInfo{"threshold_stay", &P::threshold_stay, 1, 100'000, true, "checkpoints",
                   "threshold: a stay in periodic mode"},

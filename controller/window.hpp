@@ -11,7 +11,7 @@ namespace tandem::controller {
 class Window {
  public:
   /// More cycles than this are never kept, however short they are.
-  static constexpr std::size_t cycles_max = 1024;
+  static constexpr std::size_t cycles_max = 512;
 
   /// Takes a cycle in, and drops what ended longer than `length_s` before it, or after it.
   void add(const Observation& cycle, double length_s);
@@ -43,7 +43,10 @@ class Window {
   static constexpr double rate_max = 1e6;
 
  private:
+  void sum_up();
+
   std::deque<Cycle> cycles_;
+  double pause_s_ = 0, uptime_s_ = 0;  ///< sums over cycles_
 };
 
 }  // namespace tandem::controller

@@ -26,7 +26,7 @@ Parameters parameters() {
   // `hybrid` must stay in COLO mode, where it has a window of its own and regulates its bound.
   parameters.hybrid_bound_start = parameters.hybrid_bound_max = parameters.hybrid_bound_min = 1000;
   // `threshold` must stay there too, with an average over as many cycles as it may be.
-  parameters.threshold_average = 1000;
+  parameters.threshold_average = 500;
   parameters.threshold_interval_ms = 1;
   return parameters;
 }

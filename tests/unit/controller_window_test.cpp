@@ -82,7 +82,7 @@ TEST(ControllerWindow, KeepsTheLatestOfTooMany) {
   Window window;
   for (int i = 0; i < 2000; ++i) window.add(cycle(i, 0, i), 1e9);
   EXPECT_EQ(window.size(), Window::cycles_max);
-  EXPECT_EQ(window.cycles().front().uptime_s, 2000 - 1024);
+  EXPECT_EQ(window.cycles().front().uptime_s, 2000 - 512);
   EXPECT_EQ(window.cycles().back().uptime_s, 1999);
   window.keep(2);
   EXPECT_DOUBLE_EQ(window.average_uptime(), 1998.5);
